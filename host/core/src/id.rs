@@ -75,11 +75,6 @@ id!(
     /// A streamed result (§8.4), `res_…`.
     ResultId, "res_"
 );
-id!(
-    /// A capability call in a `tool_call` and its `tool_result` (§8.2), `call_…`.
-    CallId, "call_"
-);
-
 /// Who a session speaks for: the name the operator gave to a token.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,0 +1,23 @@
+//! A host that runs untrusted agents as WebAssembly components and speaks ARCP 1.1.
+//!
+//! `leasehold-core` decides, this crate does: sockets, storage, wasm, files.
+//! `host/ARCHITECTURE.md` walks through it.
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod agents;
+pub mod capability;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod connection;
+pub mod host;
+pub mod jobs;
+pub mod journal;
+pub mod policy;
+pub mod project;
+pub mod runner;
+pub mod sandbox;
+pub mod scaffold;
+pub mod store;
+pub mod transport;

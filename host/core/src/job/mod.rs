@@ -1,0 +1,5 @@
+//! One job, from acceptance to its one end (ARCP §7).
+
+pub mod chunks;
+pub mod record;
+

@@ -1,0 +1,228 @@
+//! The records of a job's journal.
+//!
+//! Everything that happens to a job is one of these, appended in order. The
+//! client's event stream, the audit trail, the money spent and the answers a
+//! replay gives are all readings of the same records.
+
+use std::{collections::BTreeMap, num::NonZeroU32};
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::Refusal,
+    id::{JobId, Principal, ResultId, SessionId},
+    lease::{Authority, amount::Currency},
+    protocol::{
+        event::{Event, ToolError},
+        json::Json,
+        status::Status,
+        trace::TraceId,
+    },
+    time::Timestamp,
+};
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", content = "body", rename_all = "snake_case")]
+pub enum Record {
+    /// The host took the job (§7.1).
+    Accepted(Box<Accepted>),
+    /// A host began to run it.
+    Started {
+        /// When.
+        at: Timestamp,
+    },
+    /// A capability was asked for; written before an effect that cannot be repeated.
+    Intent(Intent),
+    /// A capability call came to an end.
+    Called(Called),
+    /// The agent or the host had something to say (§8.2).
+    Event {
+        /// When.
+        at: Timestamp,
+        /// What.
+        event: Event,
+    },
+    /// The client asked for cancellation (§7.4).
+    Cancelling {
+        /// When.
+        at: Timestamp,
+        /// Its words.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The job ended (§7.3).
+    Ended {
+        /// When.
+        at: Timestamp,
+        /// How.
+        end: End,
+    },
+}
+
+/// All that is known of a job when it is accepted; enough to run it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The job.
+    pub job_id: JobId,
+    /// Who submitted it.
+    pub principal: Principal,
+    /// The session that may cancel it (§7.4).
+    pub session_id: SessionId,
+    /// The envelope id of its submission.
+    pub request_id: String,
+    /// When.
+    pub at: Timestamp,
+    /// `name@version`, resolved (§7.5).
+    pub agent: String,
+    /// SHA-256 of the component, in hexadecimal digits.
+    pub digest: String,
+    /// What the agent is given.
+    pub input: Json,
+    /// What it may do and until when (§9).
+    pub authority: Authority,
+    /// How long it may run, from acceptance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_runtime_sec: Option<NonZeroU32>,
+    /// Its trace (§11).
+    pub trace_id: TraceId,
+    /// Where all randomness of the agent comes from.
+    pub seed: u64,
+    /// SHA-256 of the submission's parameters (§7.2), in hexadecimal digits.
+    pub parameters: String,
+}
+
+/// A call that is about to take effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// When.
+    pub at: Timestamp,
+    /// The how-manieth call of the job it is, from 1.
+    pub call: u64,
+    /// What is asked, such as `fs.write`.
+    pub operation: String,
+    /// Of what.
+    pub args: Json,
+}
+
+/// A call and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Called {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The how-manieth call of the job it is, from 1.
+    pub call: u64,
+    /// What was asked, such as `fs.read`.
+    pub operation: String,
+    /// Of what. Large arguments stand here as their size and digest.
+    pub args: Json,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", content = "with", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was done.
+    Done {
+        /// What a watcher is told, such as `{"size_bytes": 12}`.
+        summary: Json,
+        /// What the agent was told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<Answer>,
+    },
+    /// It was refused or failed.
+    Failed {
+        /// What a watcher is told.
+        error: ToolError,
+        /// The code the agent was told, in the contract's spelling.
+        code: String,
+    },
+}
+
+/// The answer an agent was given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "value", rename_all = "snake_case")]
+pub enum Answer {
+    /// A value small enough to stand here.
+    Json(Json),
+    /// Bytes small enough to stand here, as base64.
+    Bytes(String),
+    /// Bytes in a stream of their own, named after their digest.
+    Blob {
+        /// SHA-256, in hexadecimal digits.
+        sha256: String,
+        /// How many.
+        size: u64,
+    },
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "end", content = "with", rename_all = "snake_case")]
+pub enum End {
+    /// With a result.
+    Result(Json),
+    /// With a streamed result (§8.4).
+    Streamed {
+        /// Which.
+        result_id: ResultId,
+        /// Its decoded bytes.
+        size: u64,
+        /// The agent's own words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        summary: Option<String>,
+    },
+    /// Without.
+    Failed {
+        /// `error`, `cancelled` or `timed_out`.
+        status: Status,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+impl End {
+    /// The job's final status.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Result(_) | Self::Streamed { .. } => Status::Success,
+            Self::Failed { status, .. } => *status,
+        }
+    }
+}
+
+impl Accepted {
+    /// The budget counters at acceptance (§7.1).
+    #[must_use]
+    pub fn budget(&self) -> BTreeMap<Currency, Decimal> {
+        self.authority.lease.budget().clone()
+    }
+
+    /// When the job has run for too long.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let limit = self.max_runtime_sec?;
+        Some(self.at.saturating_add(std::time::Duration::from_secs(limit.get().into())))
+    }
+}
+
+impl Record {
+    /// The text that is stored.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a record is JSON")
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    ///
+    /// If the text is none of ours.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}

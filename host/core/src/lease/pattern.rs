@@ -1,0 +1,692 @@
+//! The patterns of a lease: one small dialect, matched and compared without backtracking (ARCP §9.2).
+//!
+//! | pattern | matches |
+//! |---|---|
+//! | `*` within a segment | zero or more characters other than `/` |
+//! | `**` as a whole segment | zero or more segments |
+//! | anything else | itself: `?`, `[`, `{` are plain characters |
+//!
+//! A pattern is anchored at both ends and its case counts. The segments of a
+//! path pattern are the names of a path. The host of a URL pattern stands
+//! apart: a `*` there covers any part of a host, dots included, and never
+//! reaches into the path. The query counts only where the pattern has one, and
+//! then to the letter.
+//!
+//! Patterns are written by clients and matched against what agents ask, so
+//! both sides may be hostile: sizes are bounded, and matching costs at most
+//! the product of two bounded lengths.
+
+use std::fmt;
+
+use super::{
+    Namespace, quote,
+    target::{FetchUrl, Target, UrlParts, decode_unreserved, is_host_byte},
+};
+use crate::error::Refusal;
+
+/// One pattern of a lease, parsed for its namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: Box<str>,
+    glob: Glob,
+}
+
+impl Pattern {
+    /// Parses a pattern as `namespace` reads it, at most 1,024 bytes and 64 segments.
+    ///
+    /// What could never match is refused, so that a lease which grants less
+    /// than its author believes is found out when it is submitted.
+    ///
+    /// # Errors
+    ///
+    /// If the text is over a limit, holds `..` or a control character, or is
+    /// a path pattern without root or a URL pattern without scheme or host.
+    pub fn parse(namespace: &Namespace, text: &str) -> Result<Self, PatternError> {
+        let error = |reason| PatternError { text: quote(text), reason };
+        if text.is_empty() {
+            return Err(error("it is empty"));
+        }
+        if text.len() > PATTERN_BYTES_MAX {
+            return Err(error("it is longer than 1024 bytes"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(error("it holds a control character"));
+        }
+        let glob = match namespace {
+            Namespace::FsRead | Namespace::FsWrite => Glob::Path(path_segments(text).map_err(error)?),
+            Namespace::NetFetch if text == "**" => Glob::AnyUrl,
+            Namespace::NetFetch => Glob::Url(UrlGlob::parse(text).map_err(error)?),
+            Namespace::AgentDelegate => Glob::Agent {
+                whole: segments(text.split('/')).map_err(error)?,
+                name: text.split_once('@').map(|(name, _)| segments(name.split('/'))).transpose().map_err(error)?,
+            },
+            Namespace::ToolCall | Namespace::ModelUse | Namespace::Vendor(_) => {
+                Glob::Name(segments(text.split('/')).map_err(error)?)
+            }
+            Namespace::CostBudget => return Err(error("a budget is an amount, not a pattern")),
+        };
+        Ok(Self { text: text.into(), glob })
+    }
+
+    /// Whether the pattern matches `target`; never for a target of another kind.
+    #[must_use]
+    pub fn matches(&self, target: Target<'_>) -> bool {
+        match (&self.glob, target) {
+            (Glob::Path(path), Target::File(file)) => accepts(path, file.components().map(Symbol::Segment)),
+            (Glob::AnyUrl, Target::Url(_)) => true,
+            (Glob::Url(glob), Target::Url(url)) => glob.matches(url),
+            (Glob::Name(name), Target::Tool(tool)) => accepts_text(name, tool.as_str()),
+            (Glob::Name(name), Target::Model(model)) => accepts_text(name, model.as_str()),
+            (Glob::Name(name), Target::Vendor(text)) => accepts_text(name, text),
+            (Glob::Agent { whole, .. }, Target::Agent(agent)) => {
+                accepts_text(whole, agent.name()) || accepts_text(whole, agent.as_str())
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether every target that `other` matches is matched by `self` too (ARCP §9.4).
+    ///
+    /// `true` is always right. `false` may be wrong for a few contrived
+    /// pairs, which costs a delegation and never widens one.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (&self.glob, &other.glob) {
+            (Glob::Path(a), Glob::Path(b)) | (Glob::Name(a), Glob::Name(b)) => includes(a, b),
+            (Glob::AnyUrl, Glob::AnyUrl | Glob::Url(_)) => true,
+            (Glob::Url(a), Glob::Url(b)) => a.covers(b),
+            // A name has no `@`, so whatever `x@y` matches has a name that `x` matches.
+            (Glob::Agent { whole: a, .. }, Glob::Agent { whole: b, name }) => {
+                includes(a, b) || name.as_ref().is_some_and(|name| includes(a, name))
+            }
+            _ => false,
+        }
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Why a text is not a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a pattern: {reason}")]
+pub struct PatternError {
+    text: String,
+    reason: &'static str,
+}
+
+impl From<PatternError> for Refusal {
+    fn from(error: PatternError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Glob {
+    Path(Segments),
+    AnyUrl,
+    Url(UrlGlob),
+    Name(Segments),
+    /// `name` is what stands before the first `@`, if there is one.
+    Agent {
+        whole: Segments,
+        name: Option<Segments>,
+    },
+}
+
+type Segments = Box<[Segment]>;
+
+/// One segment of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    /// `**`: any number of segments.
+    AnyDepth,
+    /// Exactly this segment.
+    Literal(Box<str>),
+    /// A segment with at least one `*`, never two in a row.
+    Starred(Box<str>),
+}
+
+/// What a pattern is laid against: the segments of a target, or those of another pattern.
+#[derive(Clone, Copy)]
+enum Symbol<'a> {
+    /// A segment of a target, or one of a pattern with its stars as characters.
+    Segment(&'a str),
+    /// Another pattern's `**`.
+    AnyDepth,
+}
+
+impl Segment {
+    fn accepts(&self, symbol: Symbol<'_>) -> bool {
+        match (self, symbol) {
+            (Self::Literal(literal), Symbol::Segment(text)) => **literal == *text,
+            (Self::Starred(glob), Symbol::Segment(text)) => fits(glob, text),
+            (Self::AnyDepth, _) => true,
+            // Any number of segments is not one segment.
+            (_, Symbol::AnyDepth) => false,
+        }
+    }
+
+    fn symbol(&self) -> Symbol<'_> {
+        match self {
+            Self::AnyDepth => Symbol::AnyDepth,
+            Self::Literal(text) | Self::Starred(text) => Symbol::Segment(text),
+        }
+    }
+
+    fn is_star(&self) -> bool {
+        matches!(self, Self::Starred(glob) if **glob == *"*")
+    }
+}
+
+/// Whether the segments of `a` match whatever those of `b` match.
+///
+/// It is the same walk that matches a target: the stars of `b` are characters
+/// and symbols that no literal of `a` equals, so only a star of `a` can accept
+/// them, and it then accepts whatever they stand for.
+fn includes(a: &[Segment], b: &[Segment]) -> bool {
+    accepts(a, b.iter().map(Segment::symbol))
+}
+
+fn accepts_text(pattern: &[Segment], text: &str) -> bool {
+    accepts(pattern, text.split('/').map(Symbol::Segment))
+}
+
+/// Walks a pattern along symbols.
+///
+/// When a part after a `**` does not fit, only that last `**` has to take in
+/// one symbol more: an earlier one could not do better, since the parts before
+/// it already sit as far left as they can.
+fn accepts<'a>(pattern: &[Segment], mut symbols: impl Iterator<Item = Symbol<'a>> + Clone) -> bool {
+    let mut at = 0;
+    let mut last_any_depth = None;
+    loop {
+        if let Some(Segment::AnyDepth) = pattern.get(at) {
+            at += 1;
+            if at == pattern.len() {
+                return true;
+            }
+            last_any_depth = Some((at, symbols.clone()));
+            continue;
+        }
+        match (pattern.get(at), symbols.next()) {
+            (None, None) => return true,
+            // Too few symbols are left, and there would be fewer still further right.
+            (Some(_), None) => return false,
+            (Some(segment), Some(symbol)) if segment.accepts(symbol) => at += 1,
+            (_, Some(_)) => {
+                let Some((after, from)) = &mut last_any_depth else { return false };
+                from.next();
+                at = *after;
+                symbols = from.clone();
+            }
+        }
+    }
+}
+
+/// Whether a text fits a glob of literal characters and `*`, each of which stands for any characters.
+fn fits(glob: &str, text: &str) -> bool {
+    let Some((prefix, rest)) = glob.split_once('*') else { return glob == text };
+    let (middle, suffix) = rest.rsplit_once('*').map_or((None, rest), |(middle, suffix)| (Some(middle), suffix));
+    let Some(text) = text.strip_prefix(prefix).and_then(|text| text.strip_suffix(suffix)) else { return false };
+    // The leftmost place of each part leaves the most room for the next.
+    let mut rest = text;
+    for part in middle.into_iter().flat_map(|middle| middle.split('*')) {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    true
+}
+
+/// Compiles segments; a run of `*` and `**` gets its `**` last.
+///
+/// `**/*` and `*/**` both say "one or more segments". In one form they cover
+/// each other without a special case.
+fn segments<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Segments, &'static str> {
+    let mut segments: Vec<Segment> = Vec::new();
+    for (index, text) in texts.enumerate() {
+        if index == PATTERN_SEGMENTS_MAX {
+            return Err("it has more than 64 segments");
+        }
+        let segment = match text {
+            "**" => Segment::AnyDepth,
+            _ if text.contains('*') => Segment::Starred(without_star_runs(text).into()),
+            _ => Segment::Literal(text.into()),
+        };
+        match segments.last() {
+            Some(Segment::AnyDepth) if segment == Segment::AnyDepth => {}
+            Some(Segment::AnyDepth) if segment.is_star() => segments.insert(segments.len() - 1, segment),
+            _ => segments.push(segment),
+        }
+    }
+    Ok(segments.into())
+}
+
+fn without_star_runs(text: &str) -> String {
+    let mut last = None;
+    text.chars().filter(|c| last.replace(*c) != Some('*') || *c != '*').collect()
+}
+
+fn path_segments(text: &str) -> Result<Segments, &'static str> {
+    if !text.starts_with('/') && text != "**" && !text.starts_with("**/") {
+        return Err("a path pattern begins with `/`, or is `**` for every path");
+    }
+    if text.split('/').any(|segment| segment == "..") {
+        return Err("`..` is not allowed");
+    }
+    segments(text.split('/').filter(|segment| !matches!(*segment, "" | ".")))
+}
+
+/// A URL pattern in the canonical form of the URLs it is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct UrlGlob {
+    scheme: Box<str>,
+    host: Box<str>,
+    port: Port,
+    path: Segments,
+    query: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Port {
+    /// `:*`
+    Any,
+    /// This one, or the scheme's own.
+    Exactly(Option<u16>),
+}
+
+impl UrlGlob {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let parts =
+            UrlParts::split(text).ok_or("a URL pattern begins with a scheme and `://`, or is `**` for every URL")?;
+        if parts.has_fragment {
+            return Err("a fragment is never sent, so a pattern has none");
+        }
+        if decode_unreserved(parts.path)?.split('/').any(|segment| segment == "..") {
+            return Err("`..` is not allowed");
+        }
+        let (host, port) = match parts.authority.rsplit_once(':') {
+            // The colons inside brackets belong to an IPv6 address.
+            Some((host, port)) if !port.contains(']') => (host, Some(port)),
+            _ => (parts.authority, None),
+        };
+        let starred_host = if host.contains('*') { Some(canonical_starred_host(host)?) } else { None };
+        // What has no star goes through the parser of targets, so the two cannot drift apart.
+        let starless = format!(
+            "{}://{}{}{}{}",
+            parts.scheme,
+            if starred_host.is_some() { "host" } else { host },
+            port.filter(|port| *port != "*").map(|port| format!(":{port}")).unwrap_or_default(),
+            parts.path,
+            parts.query.map(|query| format!("?{query}")).unwrap_or_default(),
+        );
+        let url = FetchUrl::parse(&starless).map_err(|error| error.reason())?;
+        Ok(Self {
+            scheme: url.scheme().into(),
+            host: starred_host.unwrap_or_else(|| url.host().to_owned()).into(),
+            port: if port == Some("*") { Port::Any } else { Port::Exactly(url.port()) },
+            path: segments(url.segments())?,
+            query: url.query().map(Into::into),
+        })
+    }
+
+    fn matches(&self, url: &FetchUrl) -> bool {
+        *self.scheme == *url.scheme()
+            && (self.port == Port::Any || self.port == Port::Exactly(url.port()))
+            && fits(&self.host, url.host())
+            && self.query.as_deref().is_none_or(|query| url.query() == Some(query))
+            && accepts(&self.path, url.segments().map(Symbol::Segment))
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        self.scheme == other.scheme
+            && (self.port == Port::Any || self.port == other.port)
+            && fits(&self.host, &other.host)
+            && self.query.as_ref().is_none_or(|query| other.query.as_ref() == Some(query))
+            && includes(&self.path, &other.path)
+    }
+}
+
+/// Brings a host with stars into the form of [`FetchUrl::host`], label by label.
+fn canonical_starred_host(host: &str) -> Result<String, &'static str> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let labels: Vec<String> = host
+        .split('.')
+        .map(|label| {
+            if !label.is_empty() && label.bytes().all(|byte| is_host_byte(byte) || byte == b'*') {
+                return Ok(without_star_runs(&label.to_ascii_lowercase()));
+            }
+            if label.is_ascii() || label.contains('*') {
+                return Err("its host is malformed; beside a `*` write a name in Punycode");
+            }
+            match url::Host::parse(label) {
+                Ok(url::Host::Domain(label)) if label.bytes().all(is_host_byte) => Ok(label),
+                _ => Err("its host is malformed"),
+            }
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(labels.join("."))
+}
+
+const PATTERN_BYTES_MAX: usize = 1024;
+const PATTERN_SEGMENTS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::target::{AgentName, FilePath, ToolName},
+        *,
+    };
+
+    fn path(text: &str) -> Pattern {
+        Pattern::parse(&Namespace::FsRead, text).unwrap()
+    }
+
+    fn url(text: &str) -> Pattern {
+        Pattern::parse(&Namespace::NetFetch, text).unwrap()
+    }
+
+    #[test]
+    fn a_path_pattern_matches_names_from_the_root_down() {
+        for (pattern, target, expected) in [
+            ("/w/**", "/w/a", true),
+            ("/w/**", "/w/a/b", true),
+            ("/w/**", "/w", true),
+            ("/w/**", "/wx", false),
+            ("/w/**", "//w//a", true),
+            ("/w/**", "/", false),
+            ("/w/**", "/x/w/a", false),
+            ("/ws/*", "/ws/a", true),
+            ("/ws/*", "/ws/a/b/c", false),
+            ("/ws/*", "/ws", false),
+            ("/W/a", "/w/a", false),
+            ("/w/?", "/w/a", false),
+            ("/w/?", "/w/?", true),
+            ("/w/[a]", "/w/a", false),
+            ("/w/[a]", "/w/[a]", true),
+            ("/w/{a,b}", "/w/a", false),
+            ("/w/{a,b}", "/w/{a,b}", true),
+            ("/w/a.c", "/w/abc", false),
+            ("/w/*.rs", "/w/a.rs", true),
+            ("/w/*.rs", "/w/.rs", true),
+            ("/w/*.rs", "/w/a.rs.bak", false),
+            ("/w/a*b*c", "/w/abc", true),
+            ("/w/a*b*c", "/w/axbxbxc", true),
+            ("/w/a*b*c", "/w/axc", false),
+            ("/w/a*a", "/w/a", false), // the two ends do not overlap
+            ("/w/a**b", "/w/axb", true),
+            ("/w/a**b", "/w/a/b", false), // within a segment `**` is `*`
+            ("/w/***", "/w/a", true),
+            ("/w/***", "/w/a/b", false),
+            ("/**/x", "/x", true),
+            ("/**/x", "/a/b/x", true),
+            ("/**/x", "/a/x/b", false),
+            ("/a/**/b/**/c", "/a/b/c", true),
+            ("/a/**/b/**/c", "/a/1/b/2/b/3/c", true),
+            ("/a/**/b/**/c", "/a/c/b", false),
+            ("/**/a/b", "/a/a/b", true), // the first `a` is given up again
+            ("/**/*", "/", false),
+            ("/**/*", "/a/b", true),
+            ("**", "/", true),
+            ("**", "/a/b", true),
+            ("**/x", "/a/x", true),
+            ("/**", "/", true),
+            ("/", "/", true),
+            ("/", "/a", false),
+            ("//w/./a/", "/w/a", true),
+            ("/w/**/", "/w/a/b", true),
+        ] {
+            let target = FilePath::parse(target).unwrap();
+            assert_eq!(path(pattern).matches(Target::File(&target)), expected, "{pattern} on {target}");
+        }
+    }
+
+    #[test]
+    fn a_url_pattern_keeps_scheme_host_port_and_path_apart() {
+        for (pattern, target, expected) in [
+            ("https://api.example.com/**", "https://api.example.com/", true),
+            ("https://api.example.com/**", "https://api.example.com/a/b?c", true),
+            ("https://api.example.com/**", "https://API.example.com:443/a", true),
+            ("https://api.example.com/**", "https://api.example.com./a", true),
+            ("HTTPS://API.Example.Com.:443/**", "https://api.example.com/a", true),
+            ("https://api.example.com/**", "http://api.example.com/", false),
+            ("https://api.example.com/**", "https://api.example.com:8443/", false),
+            ("https://api.example.com/**", "https://api.example.com.evil.com/", false),
+            ("https://api.example.com/**", "https://evil.com/https://api.example.com/", false),
+            ("https://api.example.com/**", "https://api.example.com/a/../../", true), // it cannot leave the host
+            ("https://api.example.com/public/**", "https://api.example.com/public/../admin", false),
+            ("https://api.example.com/public/**", "https://api.example.com/public/%2e%2e/admin", false),
+            ("https://api.example.com/public/**", "https://api.example.com/public/%252e%252e/admin", true),
+            ("https://api.example.com/public/**", "https://api.example.com/public", true),
+            ("https://api.example.com/public/**", "https://api.example.com/publicity", false),
+            ("https://api.example.com/%7Eme", "https://api.example.com/~me", true),
+            ("https://api.example.com/~me", "https://api.example.com/%7eme", true),
+            ("https://api.example.com/a", "https://api.example.com/A", false),
+            ("https://*.example.com/**", "https://a.example.com/", true),
+            ("https://*.example.com/**", "https://a.b.example.com/x", true),
+            ("https://*.example.com/**", "https://example.com/", false),
+            ("https://*.example.com/**", "https://evil.com/.example.com/", false),
+            ("https://*.example.com/**", "https://evil.com/x.example.com/", false),
+            ("https://*.example.com/**", "https://evil.test?.example.com", false),
+            ("https://*.example.com/**", "https://evil.test/?.example.com/", false),
+            ("https://*.example.com/**", "https://evil.test#.example.com/x", false),
+            ("https://*.EXAMPLE.com./**", "https://a.example.com/", true),
+            ("https://*.bücher.test/**", "https://a.xn--bcher-kva.test/", true),
+            ("https://bücher.test/**", "https://xn--bcher-kva.test/", true),
+            ("https://a*z.test/", "https://abcz.test/", true),
+            ("https://**/x", "https://a.b.c/x", true),
+            ("https://*/**", "https://[::1]/x", true),
+            ("https://*/**", "https://a.test:8443/x", false), // a port is granted by name
+            ("https://*:*/**", "https://a.test:8443/x", true),
+            ("https://a.test:*/**", "https://a.test/x", true),
+            ("https://a.test:8443/**", "https://a.test:8443/x", true),
+            ("https://a.test:8443/**", "https://a.test/x", false),
+            ("https://[::1]:8443/**", "https://[0::1]:8443/x", true),
+            ("https://[::1]/**", "https://[::1]/x", true),
+            ("https://127.1/**", "https://127.0.0.1/x", true),
+            ("https://a.test", "https://a.test/", true),
+            ("https://a.test", "https://a.test/x", false),
+            ("https://a.test/*", "https://a.test/", true), // `*` may be nothing
+            ("https://a.test/*", "https://a.test/x/y", false),
+            ("https://a.test/a/*/c", "https://a.test/a//c", true),
+            ("https://a.test/x", "https://a.test/x?q=1", true),
+            ("https://a.test/x?q=1", "https://a.test/x?q=1", true),
+            ("https://a.test/x?q=1", "https://a.test/x?q=2", false),
+            ("https://a.test/x?q=1", "https://a.test/x", false),
+            ("https://a.test/x?q=*", "https://a.test/x?q=2", false),
+            ("https://a.test/x?q=*", "https://a.test/x?q=*", true),
+            ("s3://bucket/**", "s3://bucket/a/b", true),
+            ("s3://bucket/**", "https://bucket/a/b", false),
+            ("https://bucket/**", "s3://bucket/a", false),
+            ("**", "https://a.test:1/x?y", true),
+            ("**", "s3://bucket", true),
+        ] {
+            let target = FetchUrl::parse(target).unwrap();
+            assert_eq!(url(pattern).matches(Target::Url(&target)), expected, "{pattern} on {target}");
+        }
+    }
+
+    #[test]
+    fn a_name_pattern_treats_a_slash_as_a_border() {
+        for (pattern, target, expected) in [
+            ("search", "search", true),
+            ("search.*", "search.web", true),
+            ("search.*", "search", false),
+            ("*", "search", true),
+            ("*", "server/search", false),
+            ("server/*", "server/search", true),
+            ("**", "server/search", true),
+            ("anthropic/claude-3-*", "anthropic/claude-3-opus-20240229", true),
+            ("anthropic/claude-3-*", "openai/claude-3-x", false),
+            ("Search", "search", false),
+        ] {
+            let parsed = Pattern::parse(&Namespace::ToolCall, pattern).unwrap();
+            let target = ToolName::parse(target).unwrap();
+            assert_eq!(parsed.matches(Target::Tool(&target)), expected, "{pattern} on {target}");
+        }
+    }
+
+    /// ARCP §7.5, §9.2: an agent is granted by its name, or by name and version.
+    #[test]
+    fn an_agent_pattern_matches_with_and_without_the_version() {
+        for (pattern, target, expected) in [
+            ("helper", "helper", true),
+            ("helper", "helper@1.0", true),
+            ("helper@1.0", "helper@1.0", true),
+            ("helper@1.0", "helper@2.0", false),
+            ("helper@1.0", "helper", false), // which version it will be is not known
+            ("helper@1.*", "helper@1.7", true),
+            ("help*", "helper@1.0", true),
+            ("*@1.0", "helper@1.0", true),
+            ("**", "helper@1.0", true),
+            ("other", "helper", false),
+        ] {
+            let parsed = Pattern::parse(&Namespace::AgentDelegate, pattern).unwrap();
+            let target = AgentName::parse(target).unwrap();
+            assert_eq!(parsed.matches(Target::Agent(&target)), expected, "{pattern} on {target}");
+        }
+    }
+
+    /// ARCP §9.4: "No delegated grant may name a resource […] the parent lease does not cover".
+    #[test]
+    fn a_pattern_covers_what_is_surely_within_it() {
+        use Namespace::{AgentDelegate, FsRead, NetFetch, ToolCall};
+        for (namespace, parent, child, expected) in [
+            (FsRead, "/w/*", "/w/**", false),
+            (FsRead, "/w/**", "/w/a*", true),
+            (FsRead, "/a/*", "/a/**", false),
+            (FsRead, "/a/**", "/a/*", true),
+            (FsRead, "/a/**", "/a", true),
+            (FsRead, "/a/**", "/a/**", true),
+            (FsRead, "/a/**", "/a/**/b/*/**", true),
+            (FsRead, "/a/**", "/**", false),
+            (FsRead, "/a/**", "/ab/**", false),
+            (FsRead, "/a/**", "**", false),
+            (FsRead, "**", "/a", true),
+            (FsRead, "**", "**", true),
+            (FsRead, "/**", "**", true),
+            (FsRead, "/a*", "/a*b", true),
+            (FsRead, "/a*b", "/a*", false),
+            (FsRead, "/*a*", "/*ba*", true),
+            (FsRead, "/a*a", "/a", false),
+            (FsRead, "/a", "/a*", false),
+            (FsRead, "/**/*", "/*/**", true), // both are one name or more
+            (FsRead, "/*/**", "/**/*", true),
+            (FsRead, "/*/**", "/**", false),
+            (FsRead, "/**/x/**", "/a/**/x", true),
+            (FsRead, "/**/x", "/**", false),
+            (FsRead, "/w/?", "/w/a", false),
+            (NetFetch, "**", "https://a.test/**", true),
+            (NetFetch, "https://a.test/**", "**", false),
+            (NetFetch, "https://*.a.test/**", "https://b.a.test/x/*", true),
+            (NetFetch, "https://*.a.test/**", "https://*.b.a.test/**", true),
+            (NetFetch, "https://*.b.a.test/**", "https://*.a.test/**", false),
+            (NetFetch, "https://*.a.test/**", "https://*/**", false),
+            (NetFetch, "https://*.a.test/**", "http://b.a.test/**", false),
+            (NetFetch, "https://a.test/**", "https://a.test:8443/**", false),
+            (NetFetch, "https://a.test:*/**", "https://a.test:8443/**", true),
+            (NetFetch, "https://a.test:8443/**", "https://a.test:*/**", false),
+            (NetFetch, "https://a.test/x", "https://a.test/x?q", true),
+            (NetFetch, "https://a.test/x?q", "https://a.test/x", false),
+            (NetFetch, "https://a.test/x?q", "https://a.test/x?q", true),
+            (ToolCall, "search.*", "search.web", true),
+            (ToolCall, "*", "**", false),
+            (AgentDelegate, "helper", "helper@1.0", true),
+            (AgentDelegate, "helper", "helper@*", true),
+            (AgentDelegate, "helper@*", "helper", false),
+            (AgentDelegate, "help*", "helper", true),
+            (AgentDelegate, "helper@1.*", "helper@1.2*", true),
+        ] {
+            let covers =
+                Pattern::parse(&namespace, parent).unwrap().covers(&Pattern::parse(&namespace, child).unwrap());
+            assert_eq!(covers, expected, "{namespace}: {parent} covers {child}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_is_ambiguous_or_can_never_match_is_refused() {
+        use Namespace::{CostBudget, FsRead, NetFetch, ToolCall};
+        let long = format!("/{}", "a".repeat(1024));
+        let deep = "/a".repeat(65);
+        for (namespace, text) in [
+            (FsRead, ""),
+            (FsRead, "*"),
+            (FsRead, "src/**"),
+            (FsRead, "./a"),
+            (FsRead, "/w/../x/**"),
+            (FsRead, "/.."),
+            (FsRead, "/a\0"),
+            (FsRead, "/a\n"),
+            (FsRead, &long),
+            (FsRead, &deep),
+            (NetFetch, "*"),
+            (NetFetch, "**/x"),
+            (NetFetch, "a.test/**"),
+            (NetFetch, "*://a.test/**"),
+            (NetFetch, "http*://a.test/**"),
+            (NetFetch, "https:a.test"),
+            (NetFetch, "https:///x"),
+            (NetFetch, "https://me@a.test/"),
+            (NetFetch, "https://*@a.test/"),
+            (NetFetch, "https://*.a.test:x/"),
+            (NetFetch, "https://*.a.test:99999/"),
+            (NetFetch, "https://*..test/"),
+            (NetFetch, "https://.*/"),
+            (NetFetch, "https://[*]/"),
+            (NetFetch, "https://*ü.test/"),
+            (NetFetch, "https://*.a b/"),
+            (NetFetch, "https://*.１/"),
+            (NetFetch, "https://a.test/../x"),
+            (NetFetch, "https://a.test/%2e%2E/x"),
+            (NetFetch, "https://a.test/a%2fb"),
+            (NetFetch, "https://a.test/a\\b"),
+            (NetFetch, "https://a.test/x#y"),
+            (NetFetch, "file:///etc/**"),
+            (ToolCall, ""),
+            (ToolCall, "a\tb"),
+            (CostBudget, "USD:1"),
+        ] {
+            assert!(Pattern::parse(&namespace, text).is_err(), "{namespace}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_one_kind_matches_no_target_of_another() {
+        let everything = [path("**"), url("**"), Pattern::parse(&Namespace::ToolCall, "**").unwrap()];
+        let (file, web, tool) = (
+            FilePath::parse("/a").unwrap(),
+            FetchUrl::parse("https://a.test/").unwrap(),
+            ToolName::parse("a").unwrap(),
+        );
+        let targets = [Target::File(&file), Target::Url(&web), Target::Tool(&tool)];
+        for (i, pattern) in everything.iter().enumerate() {
+            for (k, target) in targets.iter().enumerate() {
+                assert_eq!(pattern.matches(*target), i == k, "{pattern} on {target}");
+            }
+        }
+    }
+
+    /// A backtracking matcher takes longer than the age of the universe for these.
+    #[test]
+    fn a_hostile_pattern_is_answered_at_once() {
+        let deep = FilePath::parse(&"/a".repeat(128)).unwrap();
+        let wide = FilePath::parse(&format!("/{}", "a".repeat(255))).unwrap();
+        for (pattern, target) in [
+            (format!("{}/b", "/**/a".repeat(31)), &deep),
+            (format!("/**{}/b", "/a*".repeat(62)), &deep),
+            (format!("/{}b", "a*".repeat(500)), &wide),
+            (format!("/{}b", "*a".repeat(100)), &wide),
+        ] {
+            assert!(!path(&pattern).matches(Target::File(target)), "{pattern}");
+        }
+    }
+}

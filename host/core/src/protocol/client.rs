@@ -1,0 +1,581 @@
+//! What a client says (ARCP §6, §7), from text to types.
+//!
+//! The SDKs spell some of it differently; every spelling they are known to use
+//! becomes the draft's here and nowhere else.
+
+use std::{collections::BTreeMap, fmt, num::NonZeroU32};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{json::Json, trace::TraceId};
+use crate::{error::Refusal, id::JobId, secret::Secret, time::Timestamp};
+
+/// The protocol version this host speaks (ARCP §5 `arcp`).
+pub const VERSION: &str = "1.1";
+
+/// The longest envelope `id` that is echoed.
+const ID_BYTES_MAX: usize = 256;
+
+/// A frame that was understood.
+#[derive(Debug)]
+pub struct Request {
+    /// The envelope's `id`, echoed in the answer.
+    pub id: String,
+    /// The envelope's `session_id`.
+    pub session_id: Option<String>,
+    /// The envelope's `trace_id`, if it is one.
+    pub trace_id: Option<TraceId>,
+    /// What is asked.
+    pub message: ClientMessage,
+}
+
+/// A frame that was not.
+#[derive(Debug)]
+pub struct Malformed {
+    /// The envelope's `id`, if it could be read.
+    pub id: Option<String>,
+    /// The envelope's `type`, if it could be read: a submit is refused in its own way.
+    pub kind: Option<String>,
+    /// The envelope's `trace_id`, if it could be read.
+    pub trace_id: Option<TraceId>,
+    /// What is wrong and where.
+    pub refusal: Refusal,
+}
+
+/// One message of §6 or §7.
+#[derive(Debug)]
+pub enum ClientMessage {
+    /// `session.hello` (§6.2).
+    Hello(Hello),
+    /// `session.ping` (§6.4).
+    Ping {
+        /// Comes back in the pong.
+        nonce: String,
+    },
+    /// `session.pong` (§6.4). Whatever it answers, the client lives.
+    Pong,
+    /// `session.ack` (§6.5).
+    Ack {
+        /// The highest `event_seq` the client has dealt with.
+        last_processed_seq: u64,
+    },
+    /// `session.list_jobs` (§6.6).
+    ListJobs(ListJobs),
+    /// `session.close` or, as some SDKs say, `session.bye` (§6.7).
+    Close {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// `job.submit` (§7.1).
+    Submit(Box<Submit>),
+    /// `job.cancel` (§7.4).
+    Cancel {
+        /// Which job.
+        job_id: JobId,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// A message of the draft that this host does not serve yet.
+    Unsupported(String),
+    /// A type nobody knows. It is ignored, so that the protocol can grow.
+    Unknown(String),
+}
+
+/// The payload of `session.hello` (§6.2).
+#[derive(Debug)]
+pub struct Hello {
+    /// Who connects: name and version of the program.
+    pub client: ClientInfo,
+    /// The bearer token.
+    pub token: Option<Secret>,
+    /// The authentication scheme, lower-case.
+    pub scheme: Option<String>,
+    /// The features offered, as written.
+    pub features: Vec<String>,
+    /// The encodings offered; empty means JSON.
+    pub encodings: Vec<String>,
+    /// Whether the client asks for an earlier session (§6.3).
+    pub resumes: bool,
+}
+
+/// Who connects.
+#[derive(Debug, Default, Deserialize)]
+pub struct ClientInfo {
+    /// The program's name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Its version.
+    #[serde(default)]
+    pub version: Option<String>,
+}
+
+/// The payload of `session.list_jobs` (§6.6).
+#[derive(Debug, Default, PartialEq)]
+pub struct ListJobs {
+    /// Only jobs in one of these statuses, if any are named. Names nobody knows match no job.
+    pub statuses: Option<Vec<String>>,
+    /// Only jobs of this agent: `name` for any version, `name@version` for one.
+    pub agent: Option<String>,
+    /// Only jobs created later.
+    pub created_after: Option<Timestamp>,
+    /// Only jobs created earlier.
+    pub created_before: Option<Timestamp>,
+    /// At most so many; 100 if not said.
+    pub limit: Option<u64>,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+/// The payload of `job.submit` (§7.1), with its fields' types checked but not yet their meaning.
+#[derive(Debug)]
+pub struct Submit {
+    /// `name` or `name@version` (§7.5).
+    pub agent: String,
+    /// What the agent is given; `null` if absent.
+    pub input: Json,
+    /// The grants asked for (§9.2).
+    pub lease_request: BTreeMap<String, Vec<String>>,
+    /// When the lease is to end (§9.5), as written.
+    pub expires_at: Option<String>,
+    /// Makes a repeated submission harmless (§7.2).
+    pub idempotency_key: Option<String>,
+    /// How long the job may run, in seconds.
+    pub max_runtime_sec: Option<NonZeroU32>,
+}
+
+/// The envelope of §5. Unknown fields are ignored, as §5 demands.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    arcp: Option<String>,
+    id: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    session_id: Option<String>,
+    trace_id: Option<String>,
+    job_id: Option<String>,
+    idempotency_key: Option<String>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+}
+
+/// Reads one frame.
+///
+/// # Errors
+///
+/// If it is not JSON, not an envelope of version 1.1, or its payload does not
+/// fit its type. The error keeps what could be read, so that it can be answered.
+pub fn decode(text: &str) -> Result<Request, Box<Malformed>> {
+    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
+        let refusal = Refusal::invalid(format!("the frame is not an ARCP envelope: {error}"));
+        Box::new(Malformed { id: None, kind: None, trace_id: None, refusal })
+    })?;
+    // Several SDKs send free text as a trace id; it is replaced, not refused.
+    let trace_id = envelope.trace_id.as_deref().and_then(TraceId::parse);
+    let id = envelope.id.clone().filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX);
+    match understand(&envelope, id.as_deref()) {
+        Ok(message) => Ok(Request { id: id.unwrap_or_default(), session_id: envelope.session_id, trace_id, message }),
+        Err(refusal) => Err(Box::new(Malformed { id, kind: envelope.kind, trace_id, refusal })),
+    }
+}
+
+fn understand(envelope: &Envelope<'_>, id: Option<&str>) -> Result<ClientMessage, Refusal> {
+    match envelope.arcp.as_deref() {
+        Some(VERSION) => {}
+        Some(other) => {
+            let other: String = other.chars().take(32).collect();
+            return Err(Refusal::invalid(format!("`arcp` is `{other}`; this host speaks `{VERSION}`")));
+        }
+        None => return Err(Refusal::invalid(format!("`arcp` is missing; it must be `{VERSION}`"))),
+    }
+    if id.is_none() {
+        return Err(Refusal::invalid(format!("`id` must be a text of 1 to {ID_BYTES_MAX} bytes")));
+    }
+    let kind = envelope.kind.as_deref().ok_or_else(|| Refusal::invalid("`type` is missing"))?;
+    let raw = envelope.payload.map_or("{}", RawValue::get);
+    Ok(match kind {
+        "session.hello" => ClientMessage::Hello(payload::<wire::Hello>(kind, raw)?.into()),
+        "session.ping" => ClientMessage::Ping { nonce: payload::<wire::Ping>(kind, raw)?.nonce },
+        "session.pong" => ClientMessage::Pong,
+        "session.ack" => {
+            ClientMessage::Ack { last_processed_seq: payload::<wire::Ack>(kind, raw)?.last_processed_seq }
+        }
+        "session.list_jobs" => ClientMessage::ListJobs(payload::<wire::ListJobs>(kind, raw)?.into()),
+        "session.close" | "session.bye" => {
+            ClientMessage::Close { reason: payload::<wire::Reason>(kind, raw)?.reason }
+        }
+        "job.submit" => {
+            let submit = payload::<wire::Submit>(kind, raw)?;
+            ClientMessage::Submit(Box::new(submit.checked(envelope.idempotency_key.as_deref())?))
+        }
+        "job.cancel" => {
+            let cancel: wire::Cancel = payload(kind, raw)?;
+            // Some SDKs name the job in the envelope, some in the payload, some in both.
+            let named = match (envelope.job_id.as_deref(), cancel.job_id.as_deref()) {
+                (Some(a), Some(b)) if a != b => {
+                    return Err(Refusal::invalid("job.cancel: the envelope's `job_id` and the payload's differ"));
+                }
+                (Some(id), _) | (None, Some(id)) => id,
+                (None, None) => return Err(Refusal::invalid("job.cancel: `job_id` is missing")),
+            };
+            // An id that cannot be one names no job, which is the answer for any other unknown id too.
+            let job_id = named.parse().map_err(|_| unknown_job(named))?;
+            ClientMessage::Cancel { job_id, reason: cancel.reason }
+        }
+        "session.resume" | "job.subscribe" | "job.unsubscribe" => ClientMessage::Unsupported(kind.to_owned()),
+        _ => ClientMessage::Unknown(kind.to_owned()),
+    })
+}
+
+/// The refusal for a job that does not exist or is not the principal's to know.
+#[must_use]
+pub fn unknown_job(id: &str) -> Refusal {
+    let id: String = id.chars().take(64).collect();
+    Refusal::new(crate::error::ErrorCode::JobNotFound, format!("there is no job `{id}`"))
+}
+
+/// Reads a payload; a failure names the field.
+fn payload<T: DeserializeOwned>(kind: &str, raw: &str) -> Result<T, Refusal> {
+    // The plain reader is the fast one; only a failure pays for the search of its place.
+    serde_json::from_str(raw).or_else(|_| {
+        let deserializer = &mut serde_json::Deserializer::from_str(raw);
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            let place = if path == "." { "payload".to_owned() } else { format!("payload.{path}") };
+            // The place in the payload's own text would mislead in a frame that holds more.
+            let said = error.inner().to_string();
+            let what = said.split(" at line ").next().unwrap_or(&said);
+            Refusal::invalid(format!("{kind}: `{place}`: {what}"))
+        })
+    })
+}
+
+/// Payloads as they are written.
+mod wire {
+    use super::{
+        BTreeMap, ClientInfo, Deserialize, Deserializer, Json, NonZeroU32, Patterns, Refusal, Secret, Timestamp, de,
+    };
+
+    #[derive(Deserialize)]
+    pub struct Hello {
+        #[serde(default)]
+        client: Option<ClientInfo>,
+        #[serde(default)]
+        auth: Option<Auth>,
+        #[serde(default)]
+        capabilities: Option<Capabilities>,
+        #[serde(default)]
+        resume: Option<de::IgnoredAny>,
+        #[serde(default)]
+        resume_token: Option<de::IgnoredAny>,
+    }
+
+    #[derive(Deserialize)]
+    struct Auth {
+        #[serde(default)]
+        scheme: Option<String>,
+        #[serde(default)]
+        token: Option<Secret>,
+    }
+
+    #[derive(Default, Deserialize)]
+    struct Capabilities {
+        #[serde(default)]
+        features: Option<Vec<String>>,
+        #[serde(default)]
+        encodings: Option<Vec<String>>,
+    }
+
+    impl From<Hello> for super::Hello {
+        fn from(hello: Hello) -> Self {
+            let capabilities = hello.capabilities.unwrap_or_default();
+            let (scheme, token) = hello.auth.map_or((None, None), |auth| (auth.scheme, auth.token));
+            Self {
+                client: hello.client.unwrap_or_default(),
+                // An empty token is how some SDKs write none.
+                token: token.filter(|token| !token.expose().is_empty()),
+                scheme: scheme.map(|scheme| scheme.to_ascii_lowercase()),
+                features: capabilities.features.unwrap_or_default(),
+                encodings: capabilities.encodings.unwrap_or_default(),
+                resumes: hello.resume.is_some() || hello.resume_token.is_some(),
+            }
+        }
+    }
+
+    #[derive(Deserialize)]
+    pub struct Ping {
+        pub nonce: String,
+    }
+
+    #[derive(Deserialize)]
+    pub struct Ack {
+        pub last_processed_seq: u64,
+    }
+
+    #[derive(Deserialize)]
+    pub struct Reason {
+        #[serde(default)]
+        pub reason: Option<String>,
+    }
+
+    #[derive(Deserialize)]
+    pub struct Cancel {
+        #[serde(default)]
+        pub job_id: Option<String>,
+        #[serde(default)]
+        pub reason: Option<String>,
+    }
+
+    #[derive(Deserialize)]
+    pub struct ListJobs {
+        #[serde(default)]
+        filter: Option<Filter>,
+        #[serde(default)]
+        limit: Option<u64>,
+        #[serde(default)]
+        cursor: Option<String>,
+    }
+
+    #[derive(Default, Deserialize)]
+    struct Filter {
+        #[serde(default)]
+        status: Option<Patterns>,
+        #[serde(default)]
+        agent: Option<String>,
+        #[serde(default)]
+        created_after: Option<Timestamp>,
+        #[serde(default)]
+        created_before: Option<Timestamp>,
+    }
+
+    impl From<ListJobs> for super::ListJobs {
+        fn from(list: ListJobs) -> Self {
+            let filter = list.filter.unwrap_or_default();
+            Self {
+                statuses: filter.status.map(|status| status.0),
+                agent: filter.agent,
+                created_after: filter.created_after,
+                created_before: filter.created_before,
+                limit: list.limit.filter(|limit| *limit > 0),
+                cursor: list.cursor.filter(|cursor| !cursor.is_empty()),
+            }
+        }
+    }
+
+    #[derive(Deserialize)]
+    pub struct Submit {
+        agent: String,
+        #[serde(default)]
+        input: Json,
+        #[serde(default)]
+        lease_request: Option<BTreeMap<String, Patterns>>,
+        #[serde(default)]
+        lease_constraints: Option<Constraints>,
+        #[serde(default)]
+        idempotency_key: Option<String>,
+        #[serde(default, deserialize_with = "seconds")]
+        max_runtime_sec: Option<NonZeroU32>,
+    }
+
+    #[derive(Deserialize)]
+    struct Constraints {
+        #[serde(default)]
+        expires_at: Option<String>,
+    }
+
+    impl Submit {
+        /// Joins what may stand in two places.
+        pub fn checked(self, envelope_key: Option<&str>) -> Result<super::Submit, Refusal> {
+            let payload_key = self.idempotency_key.filter(|key| !key.is_empty());
+            let envelope_key = envelope_key.filter(|key| !key.is_empty()).map(str::to_owned);
+            let idempotency_key = match (payload_key, envelope_key) {
+                (Some(a), Some(b)) if a != b => {
+                    return Err(Refusal::invalid(
+                        "job.submit: `payload.idempotency_key` and the envelope's `idempotency_key` differ",
+                    ));
+                }
+                (a, b) => a.or(b),
+            };
+            if idempotency_key.as_ref().is_some_and(|key| key.len() > super::KEY_BYTES_MAX) {
+                let max = super::KEY_BYTES_MAX;
+                return Err(Refusal::invalid(format!("job.submit: `payload.idempotency_key` is over {max} bytes")));
+            }
+            Ok(super::Submit {
+                agent: self.agent,
+                input: self.input,
+                lease_request: self
+                    .lease_request
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(namespace, patterns)| (namespace, patterns.0))
+                    .collect(),
+                expires_at: self.lease_constraints.and_then(|constraints| constraints.expires_at),
+                idempotency_key,
+                max_runtime_sec: self.max_runtime_sec,
+            })
+        }
+    }
+
+    /// Whole seconds; 0 and null mean no limit of the client's own, and `60.0` is 60.
+    fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
+        let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+        let whole = number.as_u64().or_else(|| {
+            let float = number.as_f64()?;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and in range")]
+            (float.fract() == 0.0 && (0.0..=4_294_967_295.0).contains(&float)).then_some(float as u64)
+        });
+        whole
+            .and_then(|seconds| u32::try_from(seconds).ok())
+            .map(NonZeroU32::new)
+            .ok_or_else(|| de::Error::custom(format!("{number} is not a whole number of seconds")))
+    }
+}
+
+/// The longest `idempotency_key`.
+pub const KEY_BYTES_MAX: usize = 256;
+
+/// A list of texts; some SDKs write a single one without the list.
+struct Patterns(Vec<String>);
+
+impl<'de> Deserialize<'de> for Patterns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Vec<String>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of texts")
+            }
+
+            fn visit_str<E: de::Error>(self, one: &str) -> Result<Self::Value, E> {
+                Ok(vec![one.to_owned()])
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(one) = seq.next_element()? {
+                    all.push(one);
+                }
+                Ok(all)
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMore).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: &str, payload: &str) -> String {
+        format!(r#"{{"arcp":"1.1","id":"msg_1","type":"{kind}","payload":{payload}}}"#)
+    }
+
+    fn submit(payload: &str) -> Result<Submit, String> {
+        match decode(&frame("job.submit", payload)) {
+            Ok(Request { message: ClientMessage::Submit(submit), .. }) => Ok(*submit),
+            Ok(other) => panic!("{other:?}"),
+            Err(malformed) => Err(malformed.refusal.message),
+        }
+    }
+
+    /// ARCP §5: "Implementations MUST ignore unknown top-level envelope fields".
+    #[test]
+    fn unknown_fields_and_explicit_nulls_do_no_harm() {
+        let text = r#"{"arcp":"1.1","id":"1","type":"session.pong","foo":{"bar":1},"span_id":"x","session_id":null,
+            "trace_id":null,"job_id":null,"event_seq":null,"extensions":{},"timestamp":"2026-05-13T19:30:00Z"}"#;
+        assert!(matches!(decode(text).unwrap().message, ClientMessage::Pong));
+    }
+
+    #[test]
+    fn a_frame_that_is_no_envelope_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("{", "EOF"),
+            ("[]", "expected struct Envelope"),
+            ("\"hello\"", "invalid type"),
+            (r#"{"id":"1","type":"session.pong"}"#, "`arcp` is missing"),
+            (r#"{"arcp":"2.0","id":"1","type":"session.pong"}"#, "`arcp` is `2.0`"),
+            (r#"{"arcp":"1","id":"1","type":"session.pong"}"#, "`arcp` is `1`"),
+            (r#"{"arcp":"1.1","type":"session.pong"}"#, "`id` must be"),
+            (r#"{"arcp":"1.1","id":"","type":"session.pong"}"#, "`id` must be"),
+            (r#"{"arcp":"1.1","id":"1"}"#, "`type` is missing"),
+            (r#"{"arcp":"1.1","id":"1","id":"2","type":"session.pong"}"#, "duplicate field `id`"),
+            (r#"{"arcp":"1.1","id":"1","type":"session.ping","payload":{}}"#, "missing field `nonce`"),
+            (r#"{"arcp":"1.1","id":"1","type":"session.ping","payload":[1]}"#, "session.ping: `payload"),
+        ] {
+            let message = decode(text).map(|_| ()).unwrap_err().refusal.message;
+            assert!(message.contains(reason), "{text}: {message}");
+        }
+    }
+
+    /// ARCP §7.1: an error names the field.
+    #[test]
+    fn a_malformed_submit_is_refused_with_the_field() {
+        for (payload, reason) in [
+            ("{}", "missing field `agent`"),
+            (r#"{"agent":7}"#, "`payload.agent`"),
+            (r#"{"agent":"a","lease_request":{"fs.read":[1]}}"#, "`payload.lease_request.fs.read[0]`"),
+            (r#"{"agent":"a","lease_request":{"fs.read":7}}"#, "`payload.lease_request.fs.read`"),
+            (r#"{"agent":"a","lease_request":[]}"#, "`payload.lease_request`"),
+            (r#"{"agent":"a","lease_constraints":{"expires_at":5}}"#, "`payload.lease_constraints.expires_at`"),
+            (r#"{"agent":"a","max_runtime_sec":-1}"#, "-1 is not a whole number of seconds"),
+            (r#"{"agent":"a","max_runtime_sec":1.5}"#, "1.5 is not a whole number of seconds"),
+        ] {
+            let message = submit(payload).unwrap_err();
+            assert!(message.contains(reason), "{payload}: {message}");
+        }
+        let long = format!(r#"{{"agent":"a","idempotency_key":"{}"}}"#, "k".repeat(257));
+        assert!(submit(&long).unwrap_err().contains("idempotency_key"));
+    }
+
+    #[test]
+    fn the_spellings_of_every_sdk_mean_the_same() {
+        for payload in [r#"{"agent":"a"}"#, r#"{"agent":"a","input":null,"lease_request":null,"max_runtime_sec":0}"#] {
+            let submit = submit(payload).unwrap();
+            assert!(submit.input.is_null() && submit.lease_request.is_empty() && submit.max_runtime_sec.is_none());
+        }
+        let one = submit(r#"{"agent":"a","input":[],"lease_request":{"fs.read":"/a"},"max_runtime_sec":60.0}"#).unwrap();
+        assert_eq!(one.lease_request["fs.read"], ["/a"]);
+        assert_eq!(one.max_runtime_sec.map(NonZeroU32::get), Some(60));
+        assert_eq!(one.input.as_str(), "[]");
+    }
+
+    /// ARCP §7.4: the SDKs name the job in the envelope, in the payload, or in both.
+    #[test]
+    fn a_cancel_names_its_job_once() {
+        let (a, b) = ("job_01KRHAB7S00000000000000001", "job_01KRHAB7S00000000000000002");
+        for (envelope, payload, expected) in [
+            (Some(a), None, Ok(a)),
+            (None, Some(a), Ok(a)),
+            (Some(a), Some(a), Ok(a)),
+            (Some(a), Some(b), Err("differ")),
+            (None, None, Err("is missing")),
+            (Some("job_x"), None, Err("no job `job_x`")),
+        ] {
+            let text = serde_json::json!({"arcp": "1.1", "id": "1", "type": "job.cancel", "job_id": envelope,
+                "payload": {"job_id": payload}})
+            .to_string();
+            match (decode(&text), expected) {
+                (Ok(Request { message: ClientMessage::Cancel { job_id, .. }, .. }), Ok(id)) => {
+                    assert_eq!(job_id.to_string(), id);
+                }
+                (Err(malformed), Err(reason)) => assert!(malformed.refusal.message.contains(reason), "{text}"),
+                (outcome, _) => panic!("{text}: {outcome:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown_by_a_hello() {
+        let text = frame("session.hello", r#"{"auth":{"scheme":"Bearer","token":"tk-secret"}}"#);
+        let request = decode(&text).unwrap();
+        assert!(!format!("{request:?}").contains("tk-secret"));
+        let ClientMessage::Hello(hello) = request.message else { panic!() };
+        assert_eq!((hello.scheme.as_deref(), hello.token.unwrap().expose()), (Some("bearer"), "tk-secret"));
+    }
+}

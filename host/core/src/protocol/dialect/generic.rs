@@ -1,0 +1,5 @@
+//! The draft's own spelling, which most clients read.
+
+use super::{BudgetForm, Dialect, StoppedForm};
+
+pub const DIALECT: Dialect = Dialect { name: "generic", budget: BudgetForm::Number, stopped: StoppedForm::Error };

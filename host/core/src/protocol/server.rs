@@ -1,0 +1,652 @@
+//! What the host says (ARCP §6-§8), from types to text.
+//!
+//! Whoever answers says *what*; how a frame looks is decided here, once: the
+//! envelope is stamped in [`ServerMessage::encode`] and nowhere else.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::value::RawValue;
+
+use super::{
+    client::VERSION,
+    dialect::{BudgetForm, Dialect, StoppedForm},
+    event::{Event, Payload},
+    feature::Features,
+    json::Json,
+    status::Status,
+    trace::TraceId,
+};
+use crate::{
+    error::{ErrorCode, Refusal},
+    id::{JobId, ResultId, SessionId, Ulid},
+    lease::{Lease, amount::Currency},
+    secret::Secret,
+    time::Timestamp,
+};
+
+/// A message to a client.
+#[derive(Debug)]
+pub enum ServerMessage {
+    /// `session.welcome` (§6.2).
+    Welcome(Box<Welcome>),
+    /// `session.error`: the handshake failed and the connection ends.
+    HandshakeRefused {
+        /// The hello.
+        request: Option<String>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// `session.ping` (§6.4).
+    Ping {
+        /// To come back in the pong.
+        nonce: Ulid,
+    },
+    /// `session.pong` (§6.4).
+    Pong {
+        /// The ping.
+        request: String,
+        /// From the ping.
+        nonce: String,
+    },
+    /// `session.closed` (§6.7).
+    Closed {
+        /// The close.
+        request: Option<String>,
+        /// Why, if the host closes.
+        reason: Option<String>,
+    },
+    /// `session.jobs` (§6.6).
+    Jobs {
+        /// The listing request.
+        request: String,
+        /// This page.
+        jobs: Vec<JobSummary>,
+        /// Where the next page begins.
+        next_cursor: Option<String>,
+    },
+    /// `job.accepted` (§7.1).
+    Accepted(Box<Accepted>),
+    /// The answer to a submission that made no job.
+    SubmitRefused {
+        /// The submit.
+        request: Option<String>,
+        /// The submit's trace.
+        trace_id: Option<TraceId>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The answer to any other request that cannot be served.
+    ///
+    /// It is a `job.error` that names no job: every SDK reads it, and none
+    /// takes it for the end of the session or of a job, as several do with
+    /// `session.error`.
+    RequestRefused {
+        /// The request.
+        request: Option<String>,
+        /// The job it was about.
+        job_id: Option<JobId>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// `job.cancelled` (§7.4): cancellation is under way.
+    Cancelled {
+        /// The cancel.
+        request: String,
+        /// The job.
+        job_id: JobId,
+        /// The job's trace.
+        trace_id: TraceId,
+        /// The client's own words.
+        reason: Option<String>,
+    },
+    /// `job.event` (§8.1).
+    Event {
+        /// Where it stands in the session's stream and which job it is of.
+        place: Place,
+        /// When it happened.
+        ts: Timestamp,
+        /// What happened.
+        event: Event,
+    },
+    /// `job.result` or `job.error` (§7.3).
+    Terminal {
+        /// Where it stands in the session's stream and which job it is of.
+        place: Place,
+        /// The submission it answers.
+        request: String,
+        /// When the job ended.
+        completed_at: Timestamp,
+        /// How.
+        terminal: Terminal,
+    },
+}
+
+/// The place of a message in a session's ordered stream (§8.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Dense, from 1, of one session.
+    pub event_seq: u64,
+    /// The job.
+    pub job_id: JobId,
+    /// The job's trace.
+    pub trace_id: TraceId,
+}
+
+/// The facts of a `session.welcome` (§6.2).
+#[derive(Debug)]
+pub struct Welcome {
+    /// The hello.
+    pub request: String,
+    /// For a resume (§6.3).
+    pub resume_token: Secret,
+    /// How long a lost session can be resumed.
+    pub resume_window_sec: u32,
+    /// How often a peer speaks, if heartbeats were negotiated.
+    pub heartbeat_interval_sec: Option<u32>,
+    /// What both peers want.
+    pub features: Features,
+    /// The inventory.
+    pub agents: Vec<AgentInfo>,
+}
+
+/// An agent of the inventory (§6.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AgentInfo {
+    /// Its name.
+    pub name: String,
+    /// Its versions, oldest first.
+    pub versions: Vec<String>,
+    /// The version of a bare name.
+    pub default: String,
+}
+
+/// The facts of a `job.accepted` (§7.1).
+#[derive(Debug)]
+pub struct Accepted {
+    /// The submit.
+    pub request: String,
+    /// The new job.
+    pub job_id: JobId,
+    /// `name@version`.
+    pub agent: String,
+    /// The effective lease.
+    pub lease: Lease,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// The counters, if the lease has a budget.
+    pub budget: BTreeMap<Currency, Decimal>,
+    /// When.
+    pub accepted_at: Timestamp,
+    /// The job's trace.
+    pub trace_id: TraceId,
+}
+
+/// One job of a listing (§6.6).
+#[derive(Clone, Debug, Serialize)]
+pub struct JobSummary {
+    /// The job.
+    pub job_id: JobId,
+    /// `name@version`.
+    pub agent: String,
+    /// Where it is.
+    pub status: Status,
+    /// The effective lease.
+    pub lease: Lease,
+    /// Its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_constraints: Option<LeaseConstraints>,
+    /// The job that delegated it.
+    pub parent_job_id: Option<JobId>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// The same, as one SDK spells it.
+    pub submitted_at: Timestamp,
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// The number of its newest event in the session that submitted it.
+    pub last_event_seq: u64,
+}
+
+/// `lease_constraints` (§7.1).
+#[derive(Clone, Debug, Serialize)]
+pub struct LeaseConstraints {
+    /// When the lease ends.
+    pub expires_at: Timestamp,
+}
+
+/// How a job ended (§7.3).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Terminal {
+    /// `success` with the result in the message.
+    Inline(Json),
+    /// `success` with a streamed result (§8.4).
+    Streamed {
+        /// Which.
+        result_id: ResultId,
+        /// Its decoded bytes.
+        result_size: u64,
+        /// The agent's own words.
+        summary: Option<String>,
+    },
+    /// `error`, `cancelled` or `timed_out`.
+    Failed {
+        /// Which of the three.
+        status: Status,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// What a frame needs besides its message.
+pub struct Stamp<'a> {
+    /// A fresh id, unless the message echoes one.
+    pub id: Ulid,
+    /// The moment of sending.
+    pub now: Timestamp,
+    /// The session, or a stand-in before there is one: some clients drop frames without.
+    pub session_id: SessionId,
+    /// How the client reads.
+    pub dialect: &'a Dialect,
+}
+
+/// The envelope of §5. Absent fields are left out: some clients refuse `null`.
+#[derive(Serialize)]
+struct Envelope<'a, P> {
+    arcp: &'static str,
+    id: Id<'a>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: Timestamp,
+    session_id: SessionId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_id: Option<JobId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<TraceId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_seq: Option<u64>,
+    payload: P,
+}
+
+enum Id<'a> {
+    Fresh(Ulid),
+    /// Some clients find the answer to a request by the request's own id.
+    Echo(&'a str),
+}
+
+impl Serialize for Id<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Fresh(ulid) => serializer.collect_str(&format_args!("msg_{ulid}")),
+            Self::Echo(id) => serializer.serialize_str(id),
+        }
+    }
+}
+
+/// The parts of an envelope that differ from message to message.
+#[derive(Default)]
+struct Head<'a> {
+    kind: &'static str,
+    echo: Option<&'a str>,
+    correlation_id: Option<&'a str>,
+    job_id: Option<JobId>,
+    trace_id: Option<TraceId>,
+    event_seq: Option<u64>,
+}
+
+impl<'a> Head<'a> {
+    fn of(kind: &'static str) -> Self {
+        Self { kind, ..Self::default() }
+    }
+
+    fn echo(self, request: impl Into<Option<&'a str>>) -> Self {
+        Self { echo: request.into(), ..self }
+    }
+
+    fn correlated(self, request: &'a str) -> Self {
+        Self { correlation_id: Some(request), ..self }
+    }
+
+    fn job(self, job_id: JobId, trace_id: TraceId) -> Self {
+        Self { job_id: Some(job_id), trace_id: Some(trace_id), ..self }
+    }
+
+    fn place(self, place: &Place) -> Self {
+        Self { event_seq: Some(place.event_seq), ..self.job(place.job_id, place.trace_id) }
+    }
+}
+
+impl ServerMessage {
+    /// Writes the frame.
+    #[must_use]
+    pub fn encode(&self, stamp: &Stamp<'_>) -> String {
+        let write = |head: Head<'_>, payload: &dyn ErasedPayload| payload.frame(head, stamp);
+        match self {
+            Self::Welcome(welcome) => {
+                let head = Head::of("session.welcome").echo(&*welcome.request).correlated(&welcome.request);
+                write(head, &payload::Welcome::new(welcome, stamp))
+            }
+            Self::HandshakeRefused { request, refusal } => {
+                let head = Head::of("session.error").echo(request.as_deref());
+                write(head, &payload::Refused::new(request.as_deref(), refusal))
+            }
+            Self::Ping { nonce } => {
+                write(Head::of("session.ping"), &payload::Ping { nonce: format!("p_{nonce}"), sent_at: stamp.now })
+            }
+            Self::Pong { request, nonce } => {
+                let head = Head::of("session.pong").correlated(request);
+                write(head, &payload::Pong { ping_nonce: nonce, received_at: stamp.now })
+            }
+            Self::Closed { request, reason } => {
+                let head = Head::of("session.closed").echo(request.as_deref());
+                write(head, &payload::Reason { reason: reason.as_deref() })
+            }
+            Self::Jobs { request, jobs, next_cursor } => {
+                let head = Head::of("session.jobs").echo(&**request).correlated(request);
+                let next_cursor = next_cursor.as_deref();
+                write(head, &payload::Jobs { request_id: request, reply_to: request, jobs, next_cursor })
+            }
+            Self::Accepted(accepted) => {
+                let head = Head::of("job.accepted").echo(&*accepted.request).job(accepted.job_id, accepted.trace_id);
+                write(head, &payload::Accepted::new(accepted, stamp.dialect))
+            }
+            Self::SubmitRefused { request, trace_id, refusal } => {
+                let head = Head { trace_id: *trace_id, ..Head::of("session.error").echo(request.as_deref()) };
+                write(head, &payload::Refused::new(request.as_deref(), refusal))
+            }
+            Self::RequestRefused { request, job_id, refusal } => {
+                let head = Head::of("job.error").echo(request.as_deref());
+                write(head, &payload::Refused::new(request.as_deref(), refusal).of_job(*job_id))
+            }
+            Self::Cancelled { request, job_id, trace_id, reason } => {
+                let head = Head::of("job.cancelled").echo(&**request).job(*job_id, *trace_id);
+                write(head, &payload::Cancelled { job_id: *job_id, reason: reason.as_deref() })
+            }
+            Self::Event { place, ts, event } => {
+                write(Head::of("job.event").place(place), &Payload { event, ts: *ts })
+            }
+            Self::Terminal { place, request, completed_at, terminal } => {
+                let (kind, payload) = payload::Terminal::new(place.job_id, *completed_at, terminal, stamp.dialect);
+                write(Head::of(kind).place(place).correlated(request), &payload)
+            }
+        }
+    }
+}
+
+/// A payload whose frame can be written without naming its type.
+trait ErasedPayload {
+    fn frame(&self, head: Head<'_>, stamp: &Stamp<'_>) -> String;
+}
+
+impl<P: Serialize> ErasedPayload for P {
+    fn frame(&self, head: Head<'_>, stamp: &Stamp<'_>) -> String {
+        let envelope = Envelope {
+            arcp: VERSION,
+            id: head.echo.map_or(Id::Fresh(stamp.id), Id::Echo),
+            kind: head.kind,
+            timestamp: stamp.now,
+            session_id: stamp.session_id,
+            correlation_id: head.correlation_id,
+            job_id: head.job_id,
+            trace_id: head.trace_id,
+            event_seq: head.event_seq,
+            payload: self,
+        };
+        serde_json::to_string(&envelope).expect("a frame of ours is JSON")
+    }
+}
+
+/// Payloads as they are written.
+mod payload {
+    use super::{
+        AgentInfo, BTreeMap, BudgetForm, Currency, Decimal, Dialect, ErrorCode, Features, JobId, JobSummary, Json, Lease,
+        LeaseConstraints, RawValue, Refusal, ResultId, Serialize, SerializeMap, Serializer, SessionId, Stamp, Status,
+        StoppedForm, Timestamp, TraceId,
+    };
+
+    #[derive(Serialize)]
+    pub struct Welcome<'a> {
+        session_id: SessionId,
+        accepted_at: Timestamp,
+        runtime: Runtime,
+        // One SDK reads the runtime from two plain fields.
+        runtime_name: &'static str,
+        runtime_version: &'static str,
+        resume_token: &'a str,
+        resume_window_sec: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        heartbeat_interval_sec: Option<u32>,
+        capabilities: Capabilities<'a>,
+    }
+
+    #[derive(Serialize)]
+    struct Runtime {
+        name: &'static str,
+        version: &'static str,
+        kind: &'static str,
+    }
+
+    #[derive(Serialize)]
+    struct Capabilities<'a> {
+        encodings: [&'static str; 1],
+        features: &'a Features,
+        agents: &'a [AgentInfo],
+    }
+
+    impl<'a> Welcome<'a> {
+        pub fn new(welcome: &'a super::Welcome, stamp: &Stamp<'_>) -> Self {
+            let (name, version) = ("leasehold", env!("CARGO_PKG_VERSION"));
+            Self {
+                session_id: stamp.session_id,
+                accepted_at: stamp.now,
+                runtime: Runtime { name, version, kind: name },
+                runtime_name: name,
+                runtime_version: version,
+                resume_token: welcome.resume_token.expose(),
+                resume_window_sec: welcome.resume_window_sec,
+                heartbeat_interval_sec: welcome.heartbeat_interval_sec,
+                capabilities: Capabilities {
+                    encodings: ["json"],
+                    features: &welcome.features,
+                    agents: &welcome.agents,
+                },
+            }
+        }
+    }
+
+    #[derive(Serialize)]
+    pub struct Refused<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        job_id: Option<JobId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        final_status: Option<Status>,
+        code: ErrorCode,
+        message: &'a str,
+        retryable: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_id: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reply_to: Option<&'a str>,
+    }
+
+    impl<'a> Refused<'a> {
+        pub fn new(request: Option<&'a str>, refusal: &'a Refusal) -> Self {
+            Self {
+                job_id: None,
+                final_status: None,
+                code: refusal.code,
+                message: &refusal.message,
+                retryable: refusal.code.retryable(),
+                request_id: request,
+                reply_to: request,
+            }
+        }
+
+        /// Adds what a `job.error` has besides.
+        pub fn of_job(self, job_id: Option<JobId>) -> Self {
+            Self { job_id, final_status: Some(Status::Error), ..self }
+        }
+    }
+
+    #[derive(Serialize)]
+    pub struct Ping {
+        pub nonce: String,
+        pub sent_at: Timestamp,
+    }
+
+    #[derive(Serialize)]
+    pub struct Pong<'a> {
+        pub ping_nonce: &'a str,
+        pub received_at: Timestamp,
+    }
+
+    #[derive(Serialize)]
+    pub struct Reason<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub reason: Option<&'a str>,
+    }
+
+    #[derive(Serialize)]
+    pub struct Jobs<'a> {
+        pub request_id: &'a str,
+        pub reply_to: &'a str,
+        pub jobs: &'a [JobSummary],
+        // The one field that is `null` rather than absent: a client pages until it is.
+        pub next_cursor: Option<&'a str>,
+    }
+
+    #[derive(Serialize)]
+    pub struct Cancelled<'a> {
+        pub job_id: JobId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub reason: Option<&'a str>,
+    }
+
+    #[derive(Serialize)]
+    pub struct Accepted<'a> {
+        job_id: JobId,
+        agent: &'a str,
+        lease: &'a Lease,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lease_constraints: Option<LeaseConstraints>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        budget: Option<Budget<'a>>,
+        accepted_at: Timestamp,
+        trace_id: TraceId,
+        request_id: &'a str,
+        reply_to: &'a str,
+    }
+
+    impl<'a> Accepted<'a> {
+        pub fn new(accepted: &'a super::Accepted, dialect: &'a Dialect) -> Self {
+            let budget = Budget { counters: &accepted.budget, form: &dialect.budget };
+            Self {
+                job_id: accepted.job_id,
+                agent: &accepted.agent,
+                lease: &accepted.lease,
+                lease_constraints: accepted.expires_at.map(|expires_at| LeaseConstraints { expires_at }),
+                budget: (!accepted.budget.is_empty()).then_some(budget),
+                accepted_at: accepted.accepted_at,
+                trace_id: accepted.trace_id,
+                request_id: &accepted.request,
+                reply_to: &accepted.request,
+            }
+        }
+    }
+
+    struct Budget<'a> {
+        counters: &'a BTreeMap<Currency, Decimal>,
+        form: &'a BudgetForm,
+    }
+
+    impl Serialize for Budget<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(Some(self.counters.len()))?;
+            for (currency, left) in self.counters {
+                match self.form {
+                    BudgetForm::Number => {
+                        let exact = RawValue::from_string(left.to_string()).map_err(serde::ser::Error::custom)?;
+                        map.serialize_entry(currency.as_str(), &exact)?;
+                    }
+                    BudgetForm::Amount => map.serialize_entry(currency.as_str(), &format!("{currency}:{left}"))?,
+                }
+            }
+            map.end()
+        }
+    }
+
+    #[derive(Serialize)]
+    pub struct Terminal<'a> {
+        job_id: JobId,
+        final_status: Status,
+        completed_at: Timestamp,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result: Option<&'a Json>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result_id: Option<ResultId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result_size: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        summary: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<ErrorCode>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retryable: Option<bool>,
+    }
+
+    impl<'a> Terminal<'a> {
+        /// The type of the message and its payload.
+        pub fn new(
+            job_id: JobId,
+            completed_at: Timestamp,
+            terminal: &'a super::Terminal,
+            dialect: &Dialect,
+        ) -> (&'static str, Self) {
+            let bare = |final_status| Self {
+                job_id,
+                final_status,
+                completed_at,
+                result: None,
+                result_id: None,
+                result_size: None,
+                summary: None,
+                code: None,
+                message: None,
+                retryable: None,
+            };
+            match terminal {
+                super::Terminal::Inline(result) => {
+                    ("job.result", Self { result: Some(result), ..bare(Status::Success) })
+                }
+                super::Terminal::Streamed { result_id, result_size, summary } => {
+                    let streamed = Self {
+                        result_id: Some(*result_id),
+                        result_size: Some(*result_size),
+                        summary: summary.as_deref(),
+                        ..bare(Status::Success)
+                    };
+                    ("job.result", streamed)
+                }
+                super::Terminal::Failed { status, refusal }
+                    if *status != Status::Error && dialect.stopped == StoppedForm::Result =>
+                {
+                    ("job.result", Self { summary: Some(&refusal.message), ..bare(*status) })
+                }
+                super::Terminal::Failed { status, refusal } => {
+                    let failed = Self {
+                        code: Some(refusal.code),
+                        message: Some(&refusal.message),
+                        retryable: Some(refusal.code.retryable()),
+                        ..bare(*status)
+                    };
+                    ("job.error", failed)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! All contact with the bindings generated from `/wit`.
+
+#[expect(missing_docs, reason = "generated from /wit, where the documentation is")]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "agent",
+        imports: { default: async },
+        exports: { default: async },
+    });
+}
+
+pub use generated::{
+    Agent, AgentPre,
+    leasehold::agent::{events, fs, job, metrics, output, types},
+};

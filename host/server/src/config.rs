@@ -1,0 +1,425 @@
+//! `leasehold.toml`: every setting with its default.
+//!
+//! A setting on the command line wins over the file, and the file over the
+//! default. A key nobody knows is refused with its line, because a limit with
+//! a typing error in it would be no limit.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use leasehold_core::{
+    id::Principal,
+    lease::{Lease, target::FilePath},
+    secret::Secret,
+    session::SessionConfig,
+};
+use serde::Deserialize;
+
+use crate::{capability::mounts::Mount, sandbox::limits::Limits, transport::websocket::WebSocketConfig};
+
+/// Everything an operator can decide.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[tokens]`: a principal's name and its token.
+    pub tokens: BTreeMap<String, TokenSource>,
+    /// `[policy.NAME]`: how far a principal may go.
+    pub policy: BTreeMap<String, PolicyEntry>,
+    /// `[[mounts]]`
+    pub mounts: Vec<MountEntry>,
+    /// `[limits]`
+    pub limits: Limits,
+}
+
+/// `[server]`: where the host listens and keeps things.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// The address of the WebSocket listener.
+    pub listen: SocketAddr,
+    /// The folder of the agents.
+    pub agents: PathBuf,
+    /// The folder of journals and compiled agents.
+    pub data: PathBuf,
+    /// The hosts a browser or client may name; loopback names if the listener is on loopback.
+    pub allowed_hosts: Option<Vec<String>>,
+    /// Connections at once.
+    pub connections_max: u32,
+    /// The largest frame that is taken.
+    pub frame_bytes_max: usize,
+    /// How long a client may take to say hello.
+    pub handshake_timeout_sec: u32,
+    /// How often a peer speaks (ARCP §6.4).
+    pub heartbeat_interval_sec: u32,
+    /// How long a lost session can be resumed (ARCP §6.3).
+    pub resume_window_sec: u32,
+    /// How SQLite waits for the disk: `full` survives power loss, `normal` only a crash of the host.
+    pub synchronous: Synchronous,
+}
+
+/// How far a commit has gone when it is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Synchronous {
+    /// To the disk.
+    #[default]
+    Full,
+    /// To the operating system.
+    Normal,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7777),
+            agents: "agents".into(),
+            data: "data".into(),
+            allowed_hosts: None,
+            connections_max: 10_000,
+            frame_bytes_max: 4 << 20,
+            handshake_timeout_sec: 10,
+            heartbeat_interval_sec: 30,
+            resume_window_sec: 600,
+            synchronous: Synchronous::Full,
+        }
+    }
+}
+
+/// Where a token comes from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "TokenText")]
+pub enum TokenSource {
+    /// It stands in the file.
+    Text(Secret),
+    /// It is the content of another file.
+    File(PathBuf),
+    /// It is in the environment.
+    Env(String),
+    /// The table names no source, or more than one.
+    Unclear,
+}
+
+/// A token as it is written: a text, or a table that says where it is.
+struct TokenText(TokenSource);
+
+impl From<TokenText> for TokenSource {
+    fn from(text: TokenText) -> Self {
+        text.0
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            file: Option<PathBuf>,
+            env: Option<String>,
+        }
+
+        struct Either;
+
+        impl<'de> serde::de::Visitor<'de> for Either {
+            type Value = TokenText;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a token, or a table with `file` or `env`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, token: &str) -> Result<TokenText, E> {
+                Ok(TokenText(TokenSource::Text(Secret::new(token))))
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<TokenText, A::Error> {
+                let table = Table::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(TokenText(match (table.file, table.env) {
+                    (Some(file), None) => TokenSource::File(file),
+                    (None, Some(name)) => TokenSource::Env(name),
+                    _ => TokenSource::Unclear,
+                }))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// `[policy.NAME]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyEntry {
+    /// The lease no job of this principal exceeds, as in `lease_request`.
+    pub lease: BTreeMap<String, Vec<String>>,
+}
+
+/// One of `[[mounts]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MountEntry {
+    /// Where jobs see it.
+    pub at: String,
+    /// The folder.
+    pub path: PathBuf,
+    /// Whether it may be written to.
+    #[serde(default)]
+    pub mode: MountMode,
+}
+
+/// Whether a mount may be written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountMode {
+    /// No.
+    #[default]
+    Ro,
+    /// Yes.
+    Rw,
+}
+
+/// Why the settings cannot be used. The message names the file and line, or the flag.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+impl Config {
+    /// Reads a file. Relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read or says something that is not understood.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display();
+        let text = fs::read_to_string(path).map_err(|error| ConfigError(format!("{file}: {error}")))?;
+        let mut config = Self::parse(&text).map_err(|ConfigError(error)| ConfigError(format!("{file}: {error}")))?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        let settle = |path: &mut PathBuf| *path = base.join(&*path);
+        settle(&mut config.server.agents);
+        settle(&mut config.server.data);
+        config.mounts.iter_mut().for_each(|mount| settle(&mut mount.path));
+        for source in config.tokens.values_mut() {
+            if let TokenSource::File(path) = source {
+                settle(path);
+            }
+        }
+        Ok(config)
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    ///
+    /// If it says something that is not understood, with the line and, for a key, what was probably meant.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            // The library's full text quotes the line, which may hold a token; its message does not.
+            let message = error.message();
+            ConfigError(format!("line {line}: {message}{}", suggestion(message)))
+        })
+    }
+
+    /// The tokens, read from wherever they are.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be found, is empty, or is another principal's too.
+    pub fn read_tokens(&self) -> Result<Vec<(Principal, Secret)>, ConfigError> {
+        let mut tokens: Vec<(Principal, Secret)> = Vec::new();
+        for (name, source) in &self.tokens {
+            let problem = |what: String| ConfigError(format!("tokens.{name}: {what}"));
+            let token = match source {
+                TokenSource::Text(token) => token.clone(),
+                TokenSource::File(path) => {
+                    let text = fs::read_to_string(path);
+                    let text = text.map_err(|error| problem(format!("{}: {error}", path.display())))?;
+                    Secret::new(text.trim())
+                }
+                TokenSource::Env(variable) => {
+                    let text = env::var(variable);
+                    Secret::new(text.map_err(|_| problem(format!("the environment has no `{variable}`")))?.trim())
+                }
+                TokenSource::Unclear => return Err(problem("name one of `file` and `env`".into())),
+            };
+            if token.expose().is_empty() {
+                return Err(problem("the token is empty".into()));
+            }
+            if let Some((other, _)) = tokens.iter().find(|(_, known)| *known == token) {
+                return Err(problem(format!("the token is {other}'s too; a token names one principal")));
+            }
+            tokens.push((Principal::new(name.as_str()), token));
+        }
+        Ok(tokens)
+    }
+
+    /// The ceilings of the principals that have one.
+    ///
+    /// # Errors
+    ///
+    /// If a lease is none, or its principal has no token.
+    pub fn read_ceilings(&self) -> Result<BTreeMap<Principal, Lease>, ConfigError> {
+        let mut ceilings = BTreeMap::new();
+        for (name, policy) in &self.policy {
+            let lease = Lease::parse(&policy.lease).map_err(|error| {
+                let error = error.to_string();
+                ConfigError(format!("policy.{name}: {}", error.replacen("lease_request", "lease", 1)))
+            })?;
+            ceilings.insert(Principal::new(name.as_str()), lease);
+        }
+        Ok(ceilings)
+    }
+
+    /// The mounts.
+    ///
+    /// # Errors
+    ///
+    /// If one's path is not a path.
+    pub fn read_mounts(&self) -> Result<Vec<Mount>, ConfigError> {
+        let mount = |entry: &MountEntry| {
+            let at = FilePath::parse(&entry.at).map_err(|error| ConfigError(format!("mounts: `at`: {error}")))?;
+            Ok(Mount { at, dir: entry.path.clone(), writable: entry.mode == MountMode::Rw })
+        };
+        self.mounts.iter().map(mount).collect()
+    }
+
+    /// The settings of sessions.
+    #[must_use]
+    pub fn session(&self) -> SessionConfig {
+        let seconds = |seconds: u32| Duration::from_secs(seconds.max(1).into());
+        SessionConfig {
+            handshake_timeout: seconds(self.server.handshake_timeout_sec),
+            heartbeat_interval: seconds(self.server.heartbeat_interval_sec),
+            resume_window: seconds(self.server.resume_window_sec),
+        }
+    }
+
+    /// The settings of the WebSocket listener.
+    #[must_use]
+    pub fn websocket(&self) -> WebSocketConfig {
+        WebSocketConfig {
+            allowed_hosts: self.server.allowed_hosts.clone(),
+            frame_bytes_max: self.server.frame_bytes_max,
+            connections_max: self.server.connections_max,
+            handshake_timeout: Duration::from_secs(self.server.handshake_timeout_sec.max(1).into()),
+            ..WebSocketConfig::default()
+        }
+    }
+}
+
+/// Parses `/virtual=DIR[:ro|:rw]` as `--mount` takes it.
+///
+/// # Errors
+///
+/// If it has another form.
+pub fn parse_mount(text: &str) -> Result<MountEntry, String> {
+    let form = "a mount is written /virtual=DIR, /virtual=DIR:ro or /virtual=DIR:rw";
+    let (at, rest) = text.split_once('=').ok_or(form)?;
+    let (path, mode) = match rest.rsplit_once(':') {
+        Some((path, "rw")) => (path, MountMode::Rw),
+        Some((path, "ro")) => (path, MountMode::Ro),
+        _ => (rest, MountMode::Ro),
+    };
+    FilePath::parse(at).map_err(|error| error.to_string())?;
+    if path.is_empty() {
+        return Err(form.to_owned());
+    }
+    Ok(MountEntry { at: at.to_owned(), path: path.into(), mode })
+}
+
+/// Parses `NAME=TOKEN` as `--token` takes it.
+///
+/// # Errors
+///
+/// If it has another form; the error does not quote it.
+pub fn parse_token(text: &str) -> Result<(String, Secret), String> {
+    match text.split_once('=') {
+        Some((name, token)) if !name.is_empty() && !token.is_empty() => Ok((name.to_owned(), Secret::new(token))),
+        _ => Err("a token is written NAME=TOKEN".to_owned()),
+    }
+}
+
+/// What an unknown key was probably meant to be.
+fn suggestion(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let Some(unknown) = quoted.next().filter(|_| message.starts_with("unknown field")) else { return String::new() };
+    let best = quoted.max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)));
+    match best {
+        Some(best) if strsim::jaro_winkler(best, unknown) > 0.7 => format!(" — did you mean `{best}`?"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_nobody_knows_is_refused_with_its_line_and_a_suggestion() {
+        for (text, line, said) in [
+            ("[server]\nlisten = \"127.0.0.1:0\"\nagent = \"x\"\n", "line 3", "did you mean `agents`?"),
+            ("[limits]\nmemory_byte_max = 1\n", "line 2", "did you mean `memory_bytes_max`?"),
+            ("[server]\n\nlisten = 7\n", "line 3", "invalid type"),
+            ("[[mounts]]\nat = \"/x\"\n", "line 1", "missing field `path`"),
+            ("[server\n", "line 1", ""),
+        ] {
+            let error = Config::parse(text).unwrap_err().to_string();
+            assert!(error.contains(line) && error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_the_file_does_not_show_a_token() {
+        let error = Config::parse("[tokens]\nalice = \"tk-secret\" x\n").unwrap_err().to_string();
+        assert!(!error.contains("tk-secret"), "{error}");
+        assert!(parse_token("tk-secret").is_err_and(|error| !error.contains("tk-secret")));
+    }
+
+    #[test]
+    fn the_documented_file_is_the_default() {
+        let documented = include_str!("../leasehold.toml");
+        let config = Config::parse(documented).unwrap();
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(format!("{:?}", config.server), format!("{:?}", Server::default()));
+        // And with every commented example switched on, it is still understood.
+        let examples: String = documented
+            .lines()
+            .map(|line| match line.strip_prefix("#: ") {
+                Some(example) => format!("{example}\n"),
+                None => format!("{line}\n"),
+            })
+            .collect();
+        let config = Config::parse(&examples).unwrap();
+        assert!(!config.tokens.is_empty() && !config.policy.is_empty() && !config.mounts.is_empty());
+        assert!(config.read_ceilings().is_ok() && config.read_mounts().is_ok());
+    }
+
+    #[test]
+    fn a_token_names_one_principal() {
+        let config = Config::parse("[tokens]\na = \"x\"\nb = \"x\"\n").unwrap();
+        assert!(config.read_tokens().unwrap_err().to_string().contains("tokens.b"));
+        let config = Config::parse("[tokens]\na = { env = \"LEASEHOLD_TEST_NO_SUCH_VARIABLE\" }\n").unwrap();
+        assert!(config.read_tokens().unwrap_err().to_string().contains("LEASEHOLD_TEST_NO_SUCH_VARIABLE"));
+    }
+
+    #[test]
+    fn a_mount_is_written_as_path_and_folder() {
+        for (text, expected) in [
+            ("/w=/tmp", Some(("/w", "/tmp", MountMode::Ro))),
+            ("/w=/tmp:rw", Some(("/w", "/tmp", MountMode::Rw))),
+            ("/w=a:b", Some(("/w", "a:b", MountMode::Ro))),
+            ("/w", None),
+            ("/w=", None),
+            ("w=/tmp", None),
+        ] {
+            let parsed = parse_mount(text).ok();
+            let parsed = parsed.as_ref().map(|mount| (mount.at.as_str(), mount.path.to_str().unwrap(), mount.mode));
+            assert_eq!(parsed, expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The parts of a host, put together.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use leasehold_core::{id::Principal, secret::Secret};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agents::{
+        cache::Cache,
+        registry::{RegisterError, Registry},
+    },
+    capability::{World, mounts::Mounts},
+    clock::{self, Clock},
+    config::{Config, Synchronous},
+    connection::{self, Desk},
+    jobs::Jobs,
+    policy::Policy,
+    sandbox::{engine::Sandbox, limits},
+    store::{
+        Store,
+        sqlite::{self, Sqlite, SqliteOptions},
+    },
+    transport::{Transport, websocket},
+};
+
+/// A running host: everything but its listeners.
+pub struct Host {
+    config: Config,
+    desk: Arc<Desk>,
+    store: Arc<dyn Store>,
+    sqlite: Option<Arc<Sqlite>>,
+    live_agents: usize,
+    /// The token that was made because there was none.
+    made_token: Option<Secret>,
+}
+
+/// What a host is built from besides its settings.
+pub struct Parts {
+    /// The time.
+    pub clock: Clock,
+    /// Where streams go; SQLite in the data folder if there is none here.
+    pub store: Option<Arc<dyn Store>>,
+    /// Who a peer without a token is, on a wire that only the owner of this process holds.
+    pub owner: Option<Principal>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self { clock: Clock::system(), store: None, owner: None }
+    }
+}
+
+/// Why a host cannot start. The message names the setting.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl StartError {
+    fn new(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
+        Self(format!("{what}: {error}"))
+    }
+}
+
+impl Host {
+    /// Puts a host together: opens the data and the mounts, registers the agents, reads the journals.
+    ///
+    /// # Errors
+    ///
+    /// If a setting cannot be used. A file in the agents folder that is no agent is logged and left out.
+    pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
+        let mounts = Mounts::open(config.read_mounts().map_err(|error| StartError(error.to_string()))?);
+        let mounts = Arc::new(mounts.map_err(|error| StartError::new("mounts", chain(&error)))?);
+        let (policy, made_token) = policy(&config, &mounts, parts.owner)?;
+        let data = data_folder(config.server.data.clone())?;
+        let (store, sqlite) = match parts.store {
+            Some(store) => (store, None),
+            None => {
+                let sqlite = Arc::new(open_sqlite(&config, &data)?);
+                (Arc::clone(&sqlite) as Arc<dyn Store>, Some(sqlite))
+            }
+        };
+        let live_agents = limits::live_agents(config.limits.live_agents_max);
+        let sandbox = Sandbox::new(&config.limits, live_agents)
+            .map_err(|error| StartError::new("limits: the machine cannot hold so many agents", format!("{error:#}")))?;
+        let sandbox = Arc::new(sandbox);
+        let cache = Cache::open(data.join("compiled")).map_err(|error| StartError(error.to_string()))?;
+        let registry = Registry::new(Arc::clone(&sandbox), cache, config.limits.component_bytes_max);
+        let registry = Arc::new(registry);
+        let world =
+            Arc::new(World { clock: parts.clock, mounts, limits: config.limits.clone(), store: Arc::clone(&store) });
+        let policy = Arc::new(policy);
+        let jobs = Jobs::new(world, sandbox, Arc::clone(&registry), Arc::clone(&policy), live_agents);
+        jobs.recover().await.map_err(|error| StartError::new("the journals cannot be read", format!("{error:#}")))?;
+        let desk =
+            Arc::new(Desk { jobs, registry, policy, session: config.session(), stopping: CancellationToken::new() });
+        Ok(Self { config, desk, store, sqlite, live_agents, made_token })
+    }
+
+    /// Registers the agents of the configured folder. What is no agent is returned, and the rest works.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub async fn register_agents(&self) -> Result<Vec<RegisterError>, RegisterError> {
+        let (registry, dir) = (Arc::clone(&self.desk.registry), self.config.server.agents.clone());
+        let registered = tokio::task::spawn_blocking(move || registry.register_folder(&dir)).await;
+        registered.expect("registering does not panic")
+    }
+
+    /// The agents.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.desk.registry
+    }
+
+    /// The jobs.
+    #[must_use]
+    pub fn jobs(&self) -> &Arc<Jobs> {
+        &self.desk.jobs
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// How many jobs may run at once.
+    #[must_use]
+    pub fn live_agents(&self) -> usize {
+        self.live_agents
+    }
+
+    /// The token that was made because none was configured.
+    #[must_use]
+    pub fn made_token(&self) -> Option<&Secret> {
+        self.made_token.as_ref()
+    }
+
+    /// Opens the configured listener.
+    ///
+    /// # Errors
+    ///
+    /// If the address is taken or not this machine's.
+    pub async fn listen(&self) -> Result<TcpListener, StartError> {
+        let listen = self.config.server.listen;
+        TcpListener::bind(listen).await.map_err(|error| StartError::new(format_args!("cannot listen on {listen}"), error))
+    }
+
+    /// Serves WebSocket clients until [`stop`](Self::stop).
+    pub async fn serve(&self, listener: TcpListener) {
+        let desk = Arc::clone(&self.desk);
+        let handler = move |transport| connection::drive(Arc::clone(&desk), transport);
+        websocket::serve(listener, self.config.websocket(), handler, self.desk.stopping.clone()).await;
+    }
+
+    /// Serves one peer that has come another way, such as over stdio, until it is gone.
+    pub async fn serve_one(&self, transport: Transport) {
+        connection::drive(Arc::clone(&self.desk), transport).await;
+    }
+
+    /// Makes every session say goodbye and every listener close.
+    pub fn stop(&self) {
+        self.desk.stopping.cancel();
+    }
+
+    /// Closes the store; everything acknowledged is on the disk before and after.
+    pub async fn close(self) {
+        if let Some(sqlite) = &self.sqlite {
+            sqlite.close().await;
+        }
+    }
+}
+
+/// Reads who may connect. A host that nobody could connect to gets a token of its own.
+fn policy(config: &Config, mounts: &Mounts, owner: Option<Principal>) -> Result<(Policy, Option<Secret>), StartError> {
+    let mut tokens = config.read_tokens().map_err(|error| StartError(error.to_string()))?;
+    let ceilings = config.read_ceilings().map_err(|error| StartError(error.to_string()))?;
+    let mut made = None;
+    if tokens.is_empty() && owner.is_none() {
+        if !config.server.listen.ip().is_loopback() {
+            let listen = config.server.listen;
+            return Err(StartError(format!(
+                "server.listen: {listen} can be reached from other machines and no token is configured; \
+                 add one (`[tokens]` or --token NAME=TOKEN) or listen on 127.0.0.1"
+            )));
+        }
+        let token = Secret::new(format!("tk_{:032x}", clock::random_u128()));
+        tokens.push((Principal::new("local"), token.clone()));
+        made = Some(token);
+    }
+    for principal in ceilings.keys() {
+        if !tokens.iter().any(|(known, _)| known == principal) && owner.as_ref() != Some(principal) {
+            return Err(StartError(format!("policy.{principal}: no token is configured for `{principal}`")));
+        }
+    }
+    let policy = Policy::new(tokens, ceilings, mounts).map_err(|refusal| StartError(refusal.message))?;
+    let policy = match owner {
+        Some(owner) => policy.with_anonymous(owner),
+        None => policy,
+    };
+    Ok((policy, made))
+}
+
+/// Makes the data folder, for this user alone: journals hold what agents read.
+fn data_folder(dir: PathBuf) -> Result<PathBuf, StartError> {
+    let problem = |error: io::Error| StartError::new(format_args!("server.data `{}`", dir.display()), error);
+    let fresh = !dir.exists();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(problem)?;
+    let mode = fs::metadata(&dir).map_err(problem)?.permissions().mode();
+    if !fresh && mode & 0o077 != 0 {
+        tracing::warn!(data = %dir.display(), mode = format!("{:o}", mode & 0o777), "other users can look into the data folder");
+    }
+    Ok(dir)
+}
+
+fn open_sqlite(config: &Config, data: &std::path::Path) -> Result<Sqlite, StartError> {
+    let synchronous = match config.server.synchronous {
+        Synchronous::Full => sqlite::Synchronous::Full,
+        Synchronous::Normal => sqlite::Synchronous::Normal,
+    };
+    let options = SqliteOptions { synchronous, ..SqliteOptions::default() };
+    Sqlite::open(&data.join("journal.sqlite"), options).map_err(|error| StartError::new("server.data", chain(&error)))
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,517 @@
+//! The jobs of a host: submit, cancel, list (ARCP §6.6, §7).
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use leasehold_core::{
+    error::{ErrorCode, Refusal},
+    id::{JobId, Principal, SessionId},
+    job::record::{Accepted, End, Record},
+    protocol::{
+        client::{ListJobs, unknown_job},
+        json::Json,
+        server::{JobSummary, LeaseConstraints},
+        status::Status,
+        trace::TraceId,
+    },
+    session::{Submission, Submitted},
+    time::Timestamp,
+};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    agents::registry::{Agent, Registry},
+    capability::{Control, World},
+    clock,
+    journal::{self, Bounds, Journal},
+    policy::Policy,
+    runner::Run,
+    sandbox::engine::Sandbox,
+    store::{Position, StoreError, StreamId},
+};
+
+/// The default and the largest page of a listing.
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1000;
+
+/// How many ended jobs are kept for listings; the oldest leave first.
+const ENDED_MAX: usize = 10_000;
+
+/// How many streams are looked at in one step when a host starts.
+const RECOVERY_PAGE: usize = 256;
+
+/// Makes jobs, runs them, and knows where they are.
+pub struct Jobs {
+    world: Arc<World>,
+    sandbox: Arc<Sandbox>,
+    registry: Arc<Registry>,
+    policy: Arc<Policy>,
+    /// One permit a running agent: the machine holds so many and no more.
+    room: Arc<Semaphore>,
+    live_agents: usize,
+    index: Mutex<Index>,
+}
+
+#[derive(Default)]
+struct Index {
+    jobs: HashMap<JobId, Entry>,
+    by_principal: BTreeMap<Principal, BTreeMap<JobId, ()>>,
+    ended: VecDeque<JobId>,
+}
+
+struct Entry {
+    principal: Principal,
+    session_id: SessionId,
+    summary: JobSummary,
+    running: Option<Running>,
+}
+
+struct Running {
+    control: Arc<Control>,
+    journal: Arc<Journal>,
+}
+
+/// A job that has been written down but not begun.
+struct Prepared {
+    accepted: Accepted,
+    agent: Arc<Agent>,
+    slot: OwnedSemaphorePermit,
+}
+
+impl Jobs {
+    /// Makes a manager that runs at most `live_agents` jobs at once.
+    #[must_use]
+    pub fn new(
+        world: Arc<World>,
+        sandbox: Arc<Sandbox>,
+        registry: Arc<Registry>,
+        policy: Arc<Policy>,
+        live_agents: usize,
+    ) -> Arc<Self> {
+        let room = Arc::new(Semaphore::new(live_agents.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { world, sandbox, registry, policy, room, live_agents, index: Mutex::default() })
+    }
+
+    /// What all jobs share.
+    #[must_use]
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// Makes a job and starts it (ARCP §7.1), or finds the one that the same key made before (§7.2).
+    ///
+    /// Returns once the acceptance is durable; the agent may be running by then.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no job. Nothing was written then, and an idempotency key stays free.
+    pub async fn submit(
+        self: &Arc<Self>,
+        session_id: SessionId,
+        trace_id: TraceId,
+        submission: Submission,
+    ) -> Result<Submitted, Refusal> {
+        let key = submission.idempotency_key.clone().map(|key| journal::key_stream(&submission.principal, &key));
+        let parameters = parameters(&submission);
+        if let Some(key) = &key
+            && let Some(earlier) = self.earlier(key).await?
+        {
+            return resubmitted(earlier, &parameters);
+        }
+        let prepared = self.prepare(session_id, trace_id, submission, parameters)?;
+        if let Some(key) = &key {
+            // The whole acceptance is written under the key first, so that a crash
+            // between the two streams leaves enough to finish.
+            let record = Bytes::from(Record::Accepted(Box::new(prepared.accepted.clone())).encode());
+            match self.world.store.append(key, Position::ZERO, vec![record]).await {
+                Ok(_) => {}
+                Err(StoreError::Conflict { .. }) => {
+                    let earlier = self.earlier(key).await?.ok_or_else(|| broken("the key's record is gone"))?;
+                    return resubmitted(earlier, &prepared.accepted.parameters);
+                }
+                Err(error) => return Err(broken(&error)),
+            }
+        }
+        self.start(prepared).await
+    }
+
+    /// Checks a submission against the agents, the clock, the ceiling and the room there is.
+    fn prepare(
+        &self,
+        session_id: SessionId,
+        trace_id: TraceId,
+        submission: Submission,
+        parameters: String,
+    ) -> Result<Prepared, Refusal> {
+        let agent = self.registry.resolve(&submission.agent)?;
+        let now = self.world.clock.now();
+        // ARCP §9.5: "MUST be in the future at submission time".
+        if let Some(at) = submission.authority.expires_at.filter(|at| *at <= now) {
+            return Err(Refusal::invalid(format!(
+                "job.submit: `payload.lease_constraints.expires_at` is {at}, which is not in the future (it is {now})"
+            )));
+        }
+        let authority = self.policy.grant(&submission.principal, submission.authority)?;
+        let Ok(slot) = Arc::clone(&self.room).try_acquire_owned() else {
+            let message = format!("the host runs {} jobs, as many as it can hold; try again later", self.live_agents);
+            return Err(Refusal::new(ErrorCode::InternalError, message));
+        };
+        let accepted = Accepted {
+            job_id: JobId::new(clock::fresh(now)),
+            principal: submission.principal,
+            session_id,
+            request_id: submission.request,
+            at: now,
+            agent: agent.id.clone(),
+            digest: agent.audit.digest.to_string(),
+            input: submission.input,
+            authority,
+            max_runtime_sec: submission.max_runtime_sec,
+            trace_id,
+            #[expect(clippy::cast_possible_truncation, reason = "any 64 of the random bits will do")]
+            seed: clock::random_u128() as u64,
+            parameters,
+        };
+        Ok(Prepared { accepted, agent, slot })
+    }
+
+    /// Writes the acceptance down and starts the agent.
+    ///
+    /// The agent need not wait for the disk: nothing it does leaves the host
+    /// before its acceptance, which stands before it in the same journal.
+    async fn start(self: &Arc<Self>, prepared: Prepared) -> Result<Submitted, Refusal> {
+        let Prepared { accepted, agent, slot } = prepared;
+        let limits = &self.world.limits;
+        let bounds =
+            Bounds { total_bytes_max: limits.journal_bytes_max, waiting_bytes_max: limits.journal_waiting_bytes_max };
+        let journal = Journal::new(Arc::clone(&self.world.store), accepted.job_id, Position::ZERO, bounds);
+        let record = Record::Accepted(Box::new(accepted));
+        let mark = journal.append(&record).map_err(|error| broken(&error))?;
+        let Record::Accepted(accepted) = record else { unreachable!("made above") };
+        let accepted = Arc::new(*accepted);
+        let control = Arc::new(Control::default());
+        self.remember(&accepted, Status::Running, Some((&control, &journal)));
+        let run = Run {
+            world: Arc::clone(&self.world),
+            sandbox: Arc::clone(&self.sandbox),
+            agent,
+            accepted: Arc::clone(&accepted),
+            journal: Arc::clone(&journal),
+            control,
+        };
+        tracing::info!(
+            job_id = %accepted.job_id, session_id = %accepted.session_id, principal = %accepted.principal,
+            agent = %accepted.agent, trace_id = %accepted.trace_id, "job accepted"
+        );
+        let jobs = Arc::clone(self);
+        let job_id = accepted.job_id;
+        tokio::spawn(async move {
+            // A panic in the host's own code ends one job, not the host.
+            let status = match tokio::spawn(run.run()).await {
+                Ok(status) => status,
+                Err(panic) => {
+                    tracing::error!(%job_id, %panic, "the runner of a job panicked");
+                    jobs.end_by_force(job_id, "the host failed while it ran the job").await;
+                    Status::Error
+                }
+            };
+            jobs.ended(job_id, status);
+            drop(slot);
+            tracing::info!(%job_id, status = %status, "job ended");
+        });
+        journal.durable(mark).await.map_err(|error| broken(&error))?;
+        Ok(Submitted { accepted: Arc::unwrap_or_clone(accepted), fresh: true })
+    }
+
+    /// The acceptance that an idempotency key is bound to.
+    async fn earlier(self: &Arc<Self>, key: &StreamId) -> Result<Option<Accepted>, Refusal> {
+        journal::accepted(&*self.world.store, key).await.map_err(|error| broken(&error))
+    }
+
+    /// Asks a job to stop (ARCP §7.4). Asking again, or after its end, is answered alike.
+    ///
+    /// # Errors
+    ///
+    /// `JOB_NOT_FOUND` if the principal has no such job, `PERMISSION_DENIED` if another session submitted it.
+    pub async fn cancel(
+        &self,
+        session_id: SessionId,
+        principal: &Principal,
+        job_id: JobId,
+        reason: Option<&str>,
+    ) -> Result<TraceId, Refusal> {
+        let (trace_id, running) = {
+            let index = self.index();
+            let entry = index.jobs.get(&job_id).filter(|entry| entry.principal == *principal);
+            let entry = entry.ok_or_else(|| unknown_job(&job_id.to_string()))?;
+            if entry.session_id != session_id {
+                let message = "only the session that submitted a job may cancel it";
+                return Err(Refusal::new(ErrorCode::PermissionDenied, message));
+            }
+            let running = entry.running.as_ref();
+            (entry.summary.trace_id, running.map(|it| (Arc::clone(&it.control), Arc::clone(&it.journal))))
+        };
+        if let Some((control, journal)) = running
+            && !control.cancel.is_cancelled()
+        {
+            let reason = reason.map(|reason| crate::capability::truncate(reason, 1024).into_owned());
+            let record = Record::Cancelling { at: self.world.clock.now(), reason };
+            let written = match journal.append(&record) {
+                Ok(mark) => journal.durable(mark).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                // The cancellation goes ahead: a job whose journal fails is ending anyway.
+                tracing::warn!(%job_id, %error, "a cancellation could not be stored");
+            }
+            control.cancel.cancel();
+        }
+        Ok(trace_id)
+    }
+
+    /// One page of a principal's jobs, newest first, and where the next begins (ARCP §6.6).
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` for a cursor that is none.
+    pub fn list(&self, principal: &Principal, list: &ListJobs) -> Result<(Vec<JobSummary>, Option<String>), Refusal> {
+        let limit = list.limit.map_or(PAGE_DEFAULT, |limit| usize::try_from(limit).unwrap_or(PAGE_MAX).min(PAGE_MAX));
+        let before = match list.cursor.as_deref() {
+            None => None,
+            // The last job of the page before: new jobs come in ahead of it and move nothing.
+            Some(cursor) => {
+                let cursor = cursor.parse::<JobId>();
+                Some(cursor.map_err(|_| {
+                    Refusal::invalid("session.list_jobs: `payload.cursor` is not one this host gave")
+                })?)
+            }
+        };
+        let index = self.index();
+        let mut page: Vec<JobSummary> = Vec::new();
+        let mine = index.by_principal.get(principal).into_iter().flat_map(|jobs| jobs.keys().rev());
+        for job_id in mine.filter(|id| before.is_none_or(|before| **id < before)) {
+            let summary = &index.jobs[job_id].summary;
+            if !matches(summary, list) {
+                continue;
+            }
+            if page.len() == limit {
+                let cursor = page.last().map(|last| last.job_id.to_string());
+                return Ok((page, cursor));
+            }
+            page.push(summary.clone());
+        }
+        Ok((page, None))
+    }
+
+    /// Reads what earlier runs of the host left in the store.
+    ///
+    /// A job without an end was interrupted: its host was killed. It is ended
+    /// here, so that its client learns of it and can submit it again.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn recover(&self) -> anyhow::Result<()> {
+        let store = &*self.world.store;
+        let mut after = None;
+        loop {
+            let page = store.streams(journal::JOBS, after.as_ref(), RECOVERY_PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (stream, end) in page {
+                if let Err(error) = self.recover_one(&stream, end).await {
+                    tracing::error!(%stream, error = format!("{error:#}"), "a job cannot be read and is left alone");
+                }
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = store.streams(journal::KEYS, after.as_ref(), RECOVERY_PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (stream, _) in page {
+                self.complete(&stream).await?;
+            }
+        }
+    }
+
+    /// Writes the journal of a job whose host was killed after it had written the idempotency key and before the job.
+    async fn complete(&self, key: &StreamId) -> anyhow::Result<()> {
+        let store = &*self.world.store;
+        let Some(accepted) = journal::accepted(store, key).await? else { return Ok(()) };
+        let stream = journal::stream(accepted.job_id);
+        let record = Record::Accepted(Box::new(accepted));
+        match store.append(&stream, Position::ZERO, vec![Bytes::from(record.encode())]).await {
+            Ok(end) => self.recover_one(&stream, end).await,
+            // The job was written, as it nearly always is.
+            Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn recover_one(&self, stream: &StreamId, end: Position) -> anyhow::Result<()> {
+        let store = &*self.world.store;
+        let Some(accepted) = journal::accepted(store, stream).await? else { return Ok(()) };
+        let before = Position::new(end.get().saturating_sub(1));
+        let last = store.read(stream, before, 1).await?.pop();
+        let last = last.map(|last| Record::decode(&last.bytes)).transpose()?;
+        let status = if let Some(Record::Ended { end, .. }) = last {
+            end.status()
+        } else {
+            let refusal = Refusal::new(ErrorCode::InternalError, "the host was stopped while the job ran; submit it again");
+            let ended = Record::Ended { at: self.world.clock.now(), end: End::Failed { status: Status::Error, refusal } };
+            store.append(stream, end, vec![Bytes::from(ended.encode())]).await?;
+            tracing::warn!(job_id = %accepted.job_id, "a job that was interrupted has been ended");
+            Status::Error
+        };
+        self.remember(&accepted, status, None);
+        self.ended(accepted.job_id, status);
+        Ok(())
+    }
+
+    /// Ends a job whose runner is gone.
+    async fn end_by_force(&self, job_id: JobId, why: &str) {
+        let journal = self.index().jobs.get(&job_id).and_then(|entry| Some(Arc::clone(&entry.running.as_ref()?.journal)));
+        let Some(journal) = journal else { return };
+        let refusal = Refusal::new(ErrorCode::InternalError, why);
+        let end = End::Failed { status: Status::Error, refusal };
+        let written = match journal.append(&Record::Ended { at: self.world.clock.now(), end }) {
+            Ok(mark) => journal.durable(mark).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            tracing::error!(%job_id, %error, "the end of a job could not be stored");
+        }
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        // Every change below is one step, so a panic elsewhere leaves nothing half done.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, accepted: &Accepted, status: Status, running: Option<(&Arc<Control>, &Arc<Journal>)>) {
+        let summary = summary(accepted, status);
+        let running = running
+            .map(|(control, journal)| Running { control: Arc::clone(control), journal: Arc::clone(journal) });
+        let entry =
+            Entry { principal: accepted.principal.clone(), session_id: accepted.session_id, summary, running };
+        let mut index = self.index();
+        index.by_principal.entry(accepted.principal.clone()).or_default().insert(accepted.job_id, ());
+        index.jobs.insert(accepted.job_id, entry);
+    }
+
+    fn ended(&self, job_id: JobId, status: Status) {
+        let mut index = self.index();
+        if let Some(entry) = index.jobs.get_mut(&job_id) {
+            entry.summary.status = status;
+            entry.running = None;
+        }
+        index.ended.push_back(job_id);
+        while index.ended.len() > ENDED_MAX
+            && let Some(oldest) = index.ended.pop_front()
+            && let Some(entry) = index.jobs.remove(&oldest)
+        {
+            if let Some(mine) = index.by_principal.get_mut(&entry.principal) {
+                mine.remove(&oldest);
+            }
+        }
+    }
+}
+
+fn summary(accepted: &Accepted, status: Status) -> JobSummary {
+    JobSummary {
+        job_id: accepted.job_id,
+        agent: accepted.agent.clone(),
+        status,
+        lease: accepted.authority.lease.clone(),
+        lease_constraints: accepted.authority.expires_at.map(|expires_at| LeaseConstraints { expires_at }),
+        parent_job_id: None,
+        created_at: accepted.at,
+        submitted_at: accepted.at,
+        trace_id: accepted.trace_id,
+        last_event_seq: 0,
+    }
+}
+
+fn matches(summary: &JobSummary, list: &ListJobs) -> bool {
+    let agent = |wanted: &String| match wanted.contains('@') {
+        true => summary.agent == *wanted,
+        false => summary.agent.split('@').next() == Some(wanted),
+    };
+    let status = |wanted: &Vec<String>| wanted.iter().any(|status| status == summary.status.as_str());
+    let after = |after: &Timestamp| summary.created_at > *after;
+    let before = |before: &Timestamp| summary.created_at < *before;
+    list.agent.as_ref().is_none_or(agent)
+        && list.statuses.as_ref().is_none_or(status)
+        && list.created_after.as_ref().is_none_or(after)
+        && list.created_before.as_ref().is_none_or(before)
+}
+
+/// Answers a submission whose key has been used (ARCP §7.2).
+fn resubmitted(earlier: Accepted, parameters: &str) -> Result<Submitted, Refusal> {
+    if earlier.parameters == parameters {
+        return Ok(Submitted { accepted: earlier, fresh: false });
+    }
+    let message = "the idempotency_key was used for a job with other parameters; use a new key";
+    Err(Refusal::new(ErrorCode::DuplicateKey, message))
+}
+
+/// A digest that is equal for submissions that ask for the same, however they are spelled.
+fn parameters(submission: &Submission) -> String {
+    let canonical = serde_json::json!({
+        "agent": submission.agent,
+        "input": canonical(&submission.input),
+        "lease": submission.authority.lease,
+        "expires_at": submission.authority.expires_at,
+        "max_runtime_sec": submission.max_runtime_sec,
+    });
+    format!("{:x}", Sha256::digest(canonical.to_string()))
+}
+
+/// The input with its keys sorted and its numbers in one form: `1.0` is 1.
+fn canonical(input: &Json) -> serde_json::Value {
+    fn settle(value: &mut serde_json::Value) {
+        use serde_json::Value;
+        match value {
+            Value::Number(number) => {
+                let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15);
+                if let Some(float) = float {
+                    #[expect(clippy::cast_possible_truncation, reason = "whole and in range")]
+                    let whole = float as i64;
+                    *value = whole.into();
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(settle),
+            Value::Object(fields) => fields.values_mut().for_each(settle),
+            Value::Null | Value::Bool(_) | Value::String(_) => {}
+        }
+    }
+    // A value that fits `Json` parses; should it not, its text is as good.
+    let mut value = serde_json::from_str(input.as_str()).unwrap_or_else(|_| input.as_str().into());
+    settle(&mut value);
+    value
+}
+
+fn broken(error: &(impl std::fmt::Display + ?Sized)) -> Refusal {
+    tracing::error!(error = format!("{error:#}"), "the store failed");
+    Refusal::new(ErrorCode::InternalError, "the host could not store the job; try again later")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ARCP §7.2: "identical parameters".
+    #[test]
+    fn inputs_that_say_the_same_have_one_canonical_form() {
+        let form = |text: &str| canonical(&Json::parse(text.to_owned()).unwrap()).to_string();
+        assert_eq!(form(r#"{"b":1.0,"a":[2e0]}"#), form(r#"{ "a": [2], "b": 1 }"#));
+        assert_ne!(form(r#"{"a":1}"#), form(r#"{"a":"1"}"#));
+        assert_ne!(form(r#"[1,2]"#), form(r#"[2,1]"#));
+        assert_ne!(form("0.1"), form("0.2"));
+    }
+}

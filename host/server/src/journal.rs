@@ -1,0 +1,324 @@
+//! A job's journal: typed records over a stream of the store.
+//!
+//! Appending is cheap and does not wait: records gather while a write is under
+//! way and go to the store together, in order. Whoever must know that a record
+//! is durable asks with [`Journal::durable`], and that is the rule of the house:
+//! nothing leaves the host before what it depends on is durable, and nothing
+//! else waits for a disk.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use leasehold_core::{
+    id::JobId,
+    job::record::{Accepted, Record},
+};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+
+use crate::store::{Position, Store, StoreError, StreamId};
+
+/// The streams of jobs begin with this.
+pub const JOBS: &str = "job/";
+
+/// The streams of idempotency keys begin with this.
+pub const KEYS: &str = "key/";
+
+/// The stream that holds a job's records.
+#[must_use]
+pub fn stream(job_id: JobId) -> StreamId {
+    StreamId::new(&format!("{JOBS}{job_id}")).expect("a job id is a stream name")
+}
+
+/// How much one job may have written, and how much of it may wait for the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// All records of one job together.
+    pub total_bytes_max: u64,
+    /// Records that are not durable yet; an agent that writes faster waits.
+    pub waiting_bytes_max: usize,
+}
+
+/// Why a journal takes no more.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The store failed, and says how.
+    #[error("the journal cannot be written: {0}")]
+    Store(String),
+    /// The job has written all it may.
+    #[error("the job's journal is full: it holds {0} bytes, the most this host keeps of one job")]
+    Full(u64),
+}
+
+/// How many records have been appended so far; a later question refers to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(u64);
+
+/// The one writer of a job's stream.
+pub struct Journal {
+    store: Arc<dyn Store>,
+    stream: StreamId,
+    bounds: Bounds,
+    state: Mutex<State>,
+    progress: watch::Sender<Progress>,
+}
+
+struct State {
+    waiting: Vec<Bytes>,
+    waiting_bytes: usize,
+    total_bytes: u64,
+    appended: u64,
+    last: Position,
+    writing: bool,
+    full: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    durable: u64,
+    waiting_bytes: usize,
+    failed: Option<JournalError>,
+}
+
+impl Journal {
+    /// Opens the journal of a job whose stream ends at `last`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, job_id: JobId, last: Position, bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            stream: stream(job_id),
+            bounds,
+            state: Mutex::new(State {
+                waiting: Vec::new(),
+                waiting_bytes: 0,
+                total_bytes: 0,
+                appended: 0,
+                last,
+                writing: false,
+                full: false,
+            }),
+            progress: watch::Sender::default(),
+        })
+    }
+
+    /// Appends a record and sees to it that it becomes durable soon.
+    ///
+    /// # Errors
+    ///
+    /// If the job has written all it may. The end of a job always fits.
+    pub fn append(self: &Arc<Self>, record: &Record) -> Result<Mark, JournalError> {
+        if let Some(error) = &self.progress.borrow().failed {
+            return Err(error.clone());
+        }
+        let bytes = Bytes::from(record.encode());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = state.total_bytes + bytes.len() as u64;
+        if !matches!(record, Record::Ended { .. }) && (state.full || total > self.bounds.total_bytes_max) {
+            // Once full, always full: a smaller record later would make a journal with a hole.
+            state.full = true;
+            return Err(JournalError::Full(self.bounds.total_bytes_max));
+        }
+        state.total_bytes = total;
+        state.waiting_bytes += bytes.len();
+        state.waiting.push(bytes);
+        state.appended += 1;
+        let mark = Mark(state.appended);
+        if !std::mem::replace(&mut state.writing, true) {
+            tokio::spawn(Arc::clone(self).write());
+        }
+        Ok(mark)
+    }
+
+    /// Counts bytes that the job keeps elsewhere in the store.
+    ///
+    /// # Errors
+    ///
+    /// If the job has written all it may.
+    pub fn charge(&self, bytes: u64) -> Result<(), JournalError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.total_bytes += bytes;
+        state.full |= state.total_bytes > self.bounds.total_bytes_max;
+        if state.full { Err(JournalError::Full(self.bounds.total_bytes_max)) } else { Ok(()) }
+    }
+
+    /// Returns once everything up to `mark` is durable.
+    ///
+    /// # Errors
+    ///
+    /// If the store failed.
+    pub async fn durable(&self, mark: Mark) -> Result<(), JournalError> {
+        self.reached(|progress| progress.durable >= mark.0).await
+    }
+
+    /// Returns once there is room for more.
+    ///
+    /// # Errors
+    ///
+    /// If the store failed.
+    pub async fn room(&self) -> Result<(), JournalError> {
+        let waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting_bytes;
+        if waiting <= self.bounds.waiting_bytes_max && self.progress.borrow().failed.is_none() {
+            return Ok(());
+        }
+        self.reached(|progress| progress.waiting_bytes <= self.bounds.waiting_bytes_max).await
+    }
+
+    /// Returns when the store has failed, and never otherwise.
+    pub async fn failed(&self) -> JournalError {
+        match self.reached(|_| false).await {
+            Err(error) => error,
+            Ok(()) => std::future::pending().await,
+        }
+    }
+
+    async fn reached(&self, enough: impl Fn(&Progress) -> bool) -> Result<(), JournalError> {
+        let mut progress = self.progress.subscribe();
+        let seen = progress.wait_for(|progress| progress.failed.is_some() || enough(progress)).await;
+        match seen {
+            Ok(progress) if enough(&progress) => Ok(()),
+            Ok(progress) => Err(progress.failed.clone().expect("waited for enough or for a failure")),
+            Err(_) => unreachable!("the sender lives as long as the journal"),
+        }
+    }
+
+    /// Writes what waits until nothing does.
+    async fn write(self: Arc<Self>) {
+        loop {
+            let (records, last, appended) = {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                if state.waiting.is_empty() {
+                    state.writing = false;
+                    return;
+                }
+                (std::mem::take(&mut state.waiting), state.last, state.appended)
+            };
+            let bytes: usize = records.iter().map(Bytes::len).sum();
+            match self.store.append(&self.stream, last, records).await {
+                Ok(last) => {
+                    let waiting_bytes = {
+                        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                        state.last = last;
+                        state.waiting_bytes -= bytes;
+                        state.waiting_bytes
+                    };
+                    self.progress.send_modify(|progress| {
+                        progress.durable = appended;
+                        progress.waiting_bytes = waiting_bytes;
+                    });
+                }
+                // `writing` stays set, so nothing is appended after a hole.
+                Err(error) => {
+                    tracing::error!(stream = %self.stream, %error, "the journal cannot be written");
+                    let failed = Some(JournalError::Store(error.to_string()));
+                    self.progress.send_modify(|progress| progress.failed = failed);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Stores bytes in a stream named after their digest, once however often they come, and gives the digest.
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn store_blob(store: &dyn Store, bytes: Bytes) -> Result<String, StoreError> {
+    let sha256 = format!("{:x}", Sha256::digest(&bytes));
+    let stream = StreamId::new(&format!("blob/{sha256}")).expect("a digest is a stream name");
+    match store.append(&stream, Position::ZERO, vec![bytes]).await {
+        // Whoever was first stored the same bytes.
+        Ok(_) | Err(StoreError::Conflict { .. }) => Ok(sha256),
+        Err(error) => Err(error),
+    }
+}
+
+/// The stream that binds a principal's idempotency key to a job (ARCP §7.2).
+#[must_use]
+pub fn key_stream(principal: &leasehold_core::id::Principal, key: &str) -> StreamId {
+    let mut hash = Sha256::new();
+    // The length keeps `("ab", "c")` apart from `("a", "bc")`.
+    hash.update((principal.as_str().len() as u64).to_le_bytes());
+    hash.update(principal.as_str());
+    hash.update(key);
+    StreamId::new(&format!("{KEYS}{:x}", hash.finalize())).expect("a digest is a stream name")
+}
+
+/// Reads the acceptance a journal begins with.
+///
+/// # Errors
+///
+/// If the store fails, or the stream does not begin with an acceptance.
+pub async fn accepted(store: &dyn Store, stream: &StreamId) -> anyhow::Result<Option<Accepted>> {
+    let Some(first) = store.read(stream, Position::ZERO, 1).await?.pop() else { return Ok(None) };
+    match Record::decode(&first.bytes)? {
+        Record::Accepted(accepted) => Ok(Some(*accepted)),
+        other => anyhow::bail!("the stream {stream} begins with {other:?}, not with an acceptance"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leasehold_core::{id::Ulid, time::Timestamp};
+
+    use super::*;
+    use crate::store::memory::Memory;
+
+    const BOUNDS: Bounds = Bounds { total_bytes_max: 1 << 20, waiting_bytes_max: 1 << 16 };
+
+    fn record(millis: i64) -> Record {
+        Record::Started { at: Timestamp::from_millis(millis) }
+    }
+
+    fn ended() -> Record {
+        let end = leasehold_core::job::record::End::Result(leasehold_core::protocol::json::Json::default());
+        Record::Ended { at: Timestamp::from_millis(0), end }
+    }
+
+    #[tokio::test]
+    async fn what_is_durable_can_be_read_back_in_order() {
+        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let job_id = JobId::new(Ulid::from_parts(0, 1));
+        let journal = Journal::new(Arc::clone(&store), job_id, Position::ZERO, BOUNDS);
+        let mut mark = None;
+        for millis in 0..100 {
+            mark = Some(journal.append(&record(millis)).unwrap());
+        }
+        journal.durable(mark.unwrap()).await.unwrap();
+        let stored = store.read(&stream(job_id), Position::ZERO, 1000).await.unwrap();
+        let read: Vec<Record> = stored.iter().map(|stored| Record::decode(&stored.bytes).unwrap()).collect();
+        assert_eq!(read, (0..100).map(record).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_second_writer_of_the_same_stream_is_fenced() {
+        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let job_id = JobId::new(Ulid::from_parts(0, 1));
+        let first = Journal::new(Arc::clone(&store), job_id, Position::ZERO, BOUNDS);
+        let second = Journal::new(store, job_id, Position::ZERO, BOUNDS);
+        let mark = first.append(&record(1)).unwrap();
+        first.durable(mark).await.unwrap();
+        let mark = second.append(&record(2)).unwrap();
+        assert!(second.durable(mark).await.is_err());
+        assert!(second.room().await.is_err());
+        assert!(matches!(second.failed().await, JournalError::Store(_)));
+    }
+
+    #[tokio::test]
+    async fn a_full_journal_takes_only_the_end() {
+        let bounds = Bounds { total_bytes_max: 100, ..BOUNDS };
+        let journal = Journal::new(Arc::new(Memory::default()), JobId::new(Ulid::from_parts(0, 1)), Position::ZERO, bounds);
+        assert!(journal.append(&record(1)).is_ok());
+        assert!(matches!(journal.append(&record(2)), Err(JournalError::Full(100))));
+        let mark = journal.append(&ended()).unwrap();
+        journal.durable(mark).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_same_bytes_are_stored_once() {
+        let store = Memory::default();
+        let first = store_blob(&store, Bytes::from_static(b"x")).await.unwrap();
+        assert_eq!(store_blob(&store, Bytes::from_static(b"x")).await.unwrap(), first);
+        assert_eq!(store.streams("blob/", None, 10).await.unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,167 @@
+//! Who may connect, and how far each may go.
+
+use std::collections::BTreeMap;
+
+use leasehold_core::{
+    error::Refusal,
+    id::Principal,
+    lease::{Authority, Lease},
+    secret::Secret,
+};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::capability::mounts::Mounts;
+
+/// The tokens a host knows, and the ceiling of each principal.
+///
+/// A ceiling is a lease, and a submission is a delegation from it, so what a
+/// job may be given and what a sub-agent may be given is decided by the same
+/// code (ARCP §9.4). A ceiling's `cost.budget` bounds each job by itself.
+pub struct Policy {
+    /// SHA-256 of each token: equal lengths compare in constant time.
+    tokens: Vec<([u8; 32], Principal)>,
+    ceilings: BTreeMap<Principal, Authority>,
+    /// For a principal without a policy of its own.
+    fallback: Authority,
+    /// Who a peer is that needs no token, if there is such a one.
+    anonymous: Option<Principal>,
+}
+
+impl Policy {
+    /// Makes a policy.
+    ///
+    /// A principal without a ceiling of its own may read what is mounted,
+    /// write where the mount is writable, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// If a mount's path cannot be a pattern.
+    pub fn new(
+        tokens: impl IntoIterator<Item = (Principal, Secret)>,
+        ceilings: BTreeMap<Principal, Lease>,
+        mounts: &Mounts,
+    ) -> Result<Self, Refusal> {
+        let tokens = tokens.into_iter().map(|(principal, token)| (digest(&token), principal)).collect();
+        let mut grants: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for mount in mounts.iter() {
+            let root = mount.at.to_string();
+            let pattern = format!("{}/**", root.trim_end_matches('/'));
+            grants.entry("fs.read".into()).or_default().push(pattern.clone());
+            if mount.writable {
+                grants.entry("fs.write".into()).or_default().push(pattern);
+            }
+        }
+        let lease = Lease::parse(&grants).map_err(|error| Refusal::invalid(error.to_string()))?;
+        let ceilings = ceilings
+            .into_iter()
+            .map(|(principal, lease)| (principal, Authority { lease, expires_at: None }))
+            .collect();
+        Ok(Self { tokens, ceilings, fallback: Authority { lease, expires_at: None }, anonymous: None })
+    }
+
+    /// Lets a peer in without a token, as `principal`: a process that started this one owns it.
+    #[must_use]
+    pub fn with_anonymous(self, principal: Principal) -> Self {
+        Self { anonymous: Some(principal), ..self }
+    }
+
+    /// Whose token this is.
+    ///
+    /// Every known token is compared whatever the outcome, so that the time
+    /// taken says nothing of how many there are before it.
+    #[must_use]
+    pub fn authenticate(&self, token: Option<&Secret>) -> Option<Principal> {
+        let Some(token) = token else { return self.anonymous.clone() };
+        let presented = digest(token);
+        let mut found = None;
+        for (known, principal) in &self.tokens {
+            if bool::from(known.ct_eq(&presented)) {
+                found = Some(principal.clone());
+            }
+        }
+        // A peer that needs no token may still send one, as SDKs do that always have one.
+        found.or_else(|| self.anonymous.clone().filter(|_| self.tokens.is_empty()))
+    }
+
+    /// The authority a submission of `principal` gets, or how it is too much (ARCP §9.4).
+    ///
+    /// # Errors
+    ///
+    /// `LEASE_SUBSET_VIOLATION` with what the ceiling is.
+    pub fn grant(&self, principal: &Principal, request: Authority) -> Result<Authority, Refusal> {
+        let ceiling = self.ceilings.get(principal).unwrap_or(&self.fallback);
+        ceiling.delegate(ceiling.lease.budget(), request).map_err(Refusal::from)
+    }
+}
+
+fn digest(token: &Secret) -> [u8; 32] {
+    Sha256::digest(token.expose()).into()
+}
+
+
+#[cfg(test)]
+mod tests {
+    use leasehold_core::error::ErrorCode;
+
+    use super::*;
+    use crate::capability::mounts::Mount;
+
+    fn lease(grants: &[(&str, &str)]) -> Lease {
+        let mut map: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (namespace, pattern) in grants {
+            map.entry((*namespace).into()).or_default().push((*pattern).into());
+        }
+        Lease::parse(&map).unwrap()
+    }
+
+    fn policy(ceilings: &[(&str, Lease)]) -> Policy {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = |at: &str, writable| Mount { at: at.parse().unwrap(), dir: dir.path().to_owned(), writable };
+        let mounts = Mounts::open(vec![mount("/in", false), mount("/out", true)]).unwrap();
+        let tokens = [("alice", "tk-a"), ("bob", "tk-b")];
+        let tokens = tokens.map(|(name, token)| (Principal::new(name), Secret::new(token)));
+        let ceilings = ceilings.iter().map(|(name, lease)| (Principal::new(*name), lease.clone())).collect();
+        Policy::new(tokens, ceilings, &mounts).unwrap()
+    }
+
+    #[test]
+    fn a_token_names_its_principal_and_nothing_else_does() {
+        let policy = policy(&[]);
+        for (token, expected) in
+            [(Some("tk-a"), Some("alice")), (Some("tk-b"), Some("bob")), (Some("tk-"), None), (Some(""), None), (None, None)]
+        {
+            let token = token.map(Secret::new);
+            assert_eq!(policy.authenticate(token.as_ref()).as_ref().map(Principal::as_str), expected);
+        }
+    }
+
+    #[test]
+    fn a_peer_that_owns_the_process_needs_no_token_but_a_wrong_one_is_still_wrong() {
+        let owned = policy(&[]).with_anonymous(Principal::new("local"));
+        assert!(owned.authenticate(None).is_some());
+        assert!(owned.authenticate(Some(&Secret::new("wrong"))).is_none());
+    }
+
+    #[test]
+    fn a_principal_without_a_policy_may_use_the_mounts_and_nothing_else() {
+        let policy = policy(&[("bob", lease(&[("net.fetch", "https://a.test/**")]))]);
+        for (who, namespace, pattern, allowed) in [
+            ("alice", "fs.read", "/in/x", true),
+            ("alice", "fs.read", "/out/**", true),
+            ("alice", "fs.write", "/out/**", true),
+            ("alice", "fs.write", "/in/x", false), // mounted read-only
+            ("alice", "fs.read", "/etc/passwd", false),
+            ("alice", "net.fetch", "https://a.test/", false),
+            ("bob", "net.fetch", "https://a.test/x", true),
+            ("bob", "fs.read", "/in/x", false), // a policy replaces the default
+        ] {
+            let request = Authority { lease: lease(&[(namespace, pattern)]), expires_at: None };
+            let granted = policy.grant(&Principal::new(who), request);
+            assert_eq!(granted.is_ok(), allowed, "{who} {namespace} {pattern}");
+            if let Err(refusal) = granted {
+                assert_eq!(refusal.code, ErrorCode::LeaseSubsetViolation);
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The one engine of a process.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
+
+use super::{inert_wasi, limits::Limits};
+use crate::capability::{self, JobCtx};
+
+/// How often a busy agent gives its thread away.
+const TICK: Duration = Duration::from_millis(10);
+
+/// An engine, everything an agent can be linked to, and the thread that counts time for it.
+pub struct Sandbox {
+    engine: Engine,
+    linker: Linker<JobCtx>,
+    ticking: Arc<AtomicBool>,
+}
+
+impl Sandbox {
+    /// Builds the engine for at most `live_agents` agents at once.
+    ///
+    /// # Errors
+    ///
+    /// If the machine cannot reserve the address space.
+    pub fn new(limits: &Limits, live_agents: usize) -> wasmtime::Result<Self> {
+        let engine = Engine::new(&config(limits, live_agents))?;
+        let mut linker = Linker::new(&engine);
+        inert_wasi::add_to_linker(&mut linker)?;
+        capability::add_to_linker(&mut linker)?;
+        let ticking = Arc::new(AtomicBool::new(true));
+        let (weak, go_on) = (engine.weak(), Arc::clone(&ticking));
+        thread::Builder::new().name("epoch".into()).spawn(move || {
+            while go_on.load(Ordering::Relaxed) {
+                thread::sleep(TICK);
+                let Some(engine) = weak.upgrade() else { return };
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Self { engine, linker, ticking })
+    }
+
+    /// The engine.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Everything an agent can be linked to.
+    #[must_use]
+    pub fn linker(&self) -> &Linker<JobCtx> {
+        &self.linker
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.ticking.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The settings that decide what code an agent may consist of and how it is confined.
+///
+/// The features are those of [`crate::agents::audit::features`], said again in
+/// the engine's words; a component that needs more is refused by the audit.
+fn config(limits: &Limits, live_agents: usize) -> Config {
+    let mut config = Config::new();
+    config
+        // A busy loop gives its thread away at every tick, and the runner ends it when its time is up.
+        .epoch_interruption(true)
+        // The contract has plain functions only, and most of a year's advisories were in this code.
+        .concurrency_support(false)
+        // A replay must compute what the first run computed.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .gc_support(false)
+        .wasm_gc(false)
+        .wasm_function_references(false)
+        .wasm_exceptions(false)
+        .wasm_threads(false)
+        .wasm_memory64(false)
+        .max_wasm_stack(limits.stack_bytes_max)
+        // Host functions run on what the guest leaves over of its fiber's stack.
+        .async_stack_size(limits.stack_bytes_max + (1536 << 10));
+    let count = |per_agent: usize| u32::try_from(live_agents * per_agent).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(count(1))
+        // A component may hold many core instances, few do: CPython 14, Rust 3.
+        .total_core_instances(count(16))
+        .total_memories(count(2))
+        .total_tables(count(8))
+        .total_stacks(count(1))
+        .total_gc_heaps(0)
+        .max_memory_size(limits.memory_bytes_max)
+        .table_elements(limits.table_elements_max)
+        .max_core_instances_per_component(u32::try_from(limits.instances_max).unwrap_or(u32::MAX))
+        .max_memories_per_component(2)
+        .max_tables_per_component(16)
+        .max_component_instance_size(4 << 20)
+        .max_core_instance_size(1 << 20);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}

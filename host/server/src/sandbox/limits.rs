@@ -1,0 +1,144 @@
+//! What one agent may use, and how many agents this machine can hold.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Everything a guest sizes, bounded. Each is a key of `[limits]` in `leasehold.toml`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// All linear memory of one agent together. An allocation beyond it fails inside the agent.
+    pub memory_bytes_max: usize,
+    /// Elements of one table.
+    pub table_elements_max: usize,
+    /// Core instances in one component; CPython needs 14.
+    pub instances_max: usize,
+    /// The wasm stack of one agent. Deeper recursion ends the job.
+    pub stack_bytes_max: usize,
+    /// Bytes an agent may hand to the host in one call; a call over it ends the job.
+    pub call_bytes_max: usize,
+    /// Host objects (streams, pollables) one agent may hold.
+    pub handles_max: usize,
+    /// Bytes of randomness in one call.
+    pub random_bytes_max: u64,
+
+    /// The largest file, or part of one, that is read or written in one call.
+    pub file_bytes_max: usize,
+    /// The most entries of a directory that is listed.
+    pub directory_entries_max: usize,
+
+    /// Where the text of an event is cut.
+    pub text_bytes_max: usize,
+    /// The largest result that travels in one message.
+    pub result_bytes_max: usize,
+    /// One chunk of a streamed result, as it stands in the frame. The default suits the smallest client.
+    pub chunk_bytes_max: usize,
+    /// A whole streamed result.
+    pub stream_bytes_max: u64,
+    /// Lines a second that an agent may print before some are dropped.
+    pub output_lines_per_sec: u32,
+    /// All records of one job's journal together.
+    pub journal_bytes_max: u64,
+    /// Journal records of one job that wait for the disk before the agent waits too.
+    pub journal_waiting_bytes_max: usize,
+
+    /// How long a job runs whose client did not say.
+    pub runtime_sec_default: u32,
+    /// The longest a client may ask for.
+    pub runtime_sec_max: u32,
+    /// How long an agent has to unwind once its job is cancelled or its lease has ended.
+    pub grace_sec: u32,
+    /// Jobs running at once; 0 means as many as the kernel allows.
+    pub live_agents_max: usize,
+    /// The largest component that is looked at.
+    pub component_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: 256 << 20,
+            table_elements_max: 100_000,
+            instances_max: 64,
+            stack_bytes_max: 512 << 10,
+            call_bytes_max: 32 << 20,
+            handles_max: 4096,
+            random_bytes_max: 64 << 10,
+            file_bytes_max: 16 << 20,
+            directory_entries_max: 65_536,
+            text_bytes_max: 16 << 10,
+            result_bytes_max: 768 << 10,
+            chunk_bytes_max: 32 << 10,
+            stream_bytes_max: 256 << 20,
+            output_lines_per_sec: 100,
+            journal_bytes_max: 1 << 30,
+            journal_waiting_bytes_max: 4 << 20,
+            runtime_sec_default: 3600,
+            runtime_sec_max: 86_400,
+            grace_sec: 5,
+            live_agents_max: 0,
+            component_bytes_max: 64 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// [`grace_sec`](Self::grace_sec) as a duration.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_sec.into())
+    }
+}
+
+/// The memory maps one agent takes: its memory with guards, its stack with a guard, its tables.
+/// Seven were counted; the eighth is for whatever the allocator does.
+const MAPS_PER_AGENT: usize = 8;
+
+/// Address space one agent takes: two memories of 4 GiB and their guards.
+///
+/// Most agents have one memory; a JavaScript agent has two.
+const ADDRESS_SPACE_PER_AGENT: usize = 9 << 30;
+
+/// What is left for a host's own threads, files and libraries.
+const MAPS_RESERVED: usize = 4096;
+
+/// How many agents the kernel lets this process hold at once.
+///
+/// What gives out first is `vm.max_map_count`, then the address space: beyond
+/// either one `mmap` fails in the middle of a start. So it is computed once,
+/// and the next job is refused instead.
+#[must_use]
+pub fn live_agents(configured: usize) -> usize {
+    let maps = std::fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(65_530_usize);
+    agents_in(maps, configured)
+}
+
+fn agents_in(maps: usize, configured: usize) -> usize {
+    let by_maps = maps.saturating_sub(MAPS_RESERVED) / MAPS_PER_AGENT;
+    // Half of the 128 TiB a process has.
+    let by_address_space = (64_usize << 40) / ADDRESS_SPACE_PER_AGENT;
+    let possible = by_maps.min(by_address_space).max(1);
+    if configured == 0 { possible } else { possible.min(configured) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_bounds_how_many_agents_live_at_once() {
+        for (maps, configured, expected) in [
+            (65_530, 0, 7_679),       // what Linux allows by default
+            (65_530, 100, 100),       // the operator may allow fewer
+            (65_530, 50_000, 7_679),  // but not more
+            (1_048_576, 0, 7_281),    // with more maps it is the address space
+            (0, 0, 1),
+        ] {
+            assert_eq!(agents_in(maps, configured), expected, "{maps} maps, {configured} configured");
+        }
+    }
+}

@@ -1,0 +1,1206 @@
+//! Streams in one SQLite file, for one host.
+//!
+//! One thread owns the connection that writes. It takes whatever appends wait and commits them together, so the more
+//! there are in flight the fewer syncs each costs; while a commit runs the next group gathers, and nobody waits for a
+//! group to fill. Conditions are checked by that thread inside the transaction, which is why a lost race cannot fail
+//! its neighbours. A failure of the disk does fail the whole group, and everyone in it is told.
+//!
+//! After a commit, and not before, the group's records go into a bounded cache of what is recent ([`Recent`]). Those
+//! who follow a live stream read from there and cost no SQL; history is read by a few read connections beside the
+//! writer, which write-ahead logging lets run undisturbed.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    ffi::OsString,
+    fmt,
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::spawn_blocking,
+};
+
+use super::{Position, Store, StoreError, Stored, StreamId, Waiters, check_size, lock, page};
+
+/// How a [`Sqlite`] store trades memory and safety.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SqliteOptions {
+    /// What an append survives once it is acknowledged.
+    pub synchronous: Synchronous,
+    /// A group is committed once it has this many records, even if more appends wait.
+    pub group_max_records: usize,
+    /// A group is committed once it has this many bytes, even if more appends wait.
+    pub group_max_bytes: usize,
+    /// How much memory recent records may take, overhead included.
+    pub cache_bytes: usize,
+    /// How many reads of history run at once; at least one.
+    pub read_connections: usize,
+}
+
+/// What an acknowledged append survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronous {
+    /// The loss of power: a commit waits for the disk.
+    #[default]
+    Full,
+    /// The death of the process, but the last commits may go with the power. The file stays sound.
+    Normal,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            synchronous: Synchronous::Full,
+            group_max_records: 1024,
+            group_max_bytes: 16 << 20,
+            cache_bytes: 64 << 20,
+            read_connections: 4,
+        }
+    }
+}
+
+/// An engine that keeps streams in a SQLite file.
+///
+/// Only one process at a time can have the file open. Dropping the store finishes what was asked of it in the
+/// background; [`Sqlite::close`] waits for that, so that the file can be opened again.
+pub struct Sqlite {
+    file: PathBuf,
+    /// Without a bound, since a bounded queue hands out places and not turns: a sender that had to wait could be
+    /// overtaken. It holds no more than the callers who wait for an answer; what others left behind is skipped.
+    messages: mpsc::UnboundedSender<Message>,
+    shared: Arc<Shared>,
+    readers: Arc<Readers>,
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Sqlite {
+    /// Opens the store in `file`, and makes it if there is none.
+    ///
+    /// It blocks for as long as the disk takes. A store that was not closed is recovered by this.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InUse`] if another process has it open; [`StoreError::Unusable`] if the file is damaged, not ours,
+    /// or of a newer version; [`StoreError::Io`] if it cannot be opened. Each names the file.
+    pub fn open(file: &Path, options: SqliteOptions) -> Result<Self, StoreError> {
+        let (store, writer) = Self::assemble(file, options)?;
+        writer.spawn()?;
+        Ok(store)
+    }
+
+    fn assemble(file: &Path, options: SqliteOptions) -> Result<(Self, Writer), StoreError> {
+        let lock = hold(file)?;
+        let connection = open_for_writing(file, options.synchronous).map_err(|error| match error {
+            OpenError::Unusable(reason) => StoreError::Unusable { file: file.to_owned(), reason },
+            OpenError::Sqlite(error) => failure("open", file, &error),
+            OpenError::Io(error) => StoreError::Io(format!("cannot open {}: {error}", file.display())),
+        })?;
+        let shared = Arc::new(Shared {
+            recent: Mutex::new(Recent::with_capacity(options.cache_bytes)),
+            waiters: Waiters::default(),
+        });
+        let (sender, messages) = mpsc::unbounded_channel();
+        let writer = Writer {
+            connection,
+            _lock: lock,
+            messages,
+            closing: false,
+            shared: Arc::clone(&shared),
+            file: file.to_owned(),
+            options,
+        };
+        let connections = options.read_connections.clamp(1, READ_CONNECTIONS_MAX);
+        let readers = Arc::new(Readers {
+            file: file.to_owned(),
+            idle: Mutex::new(vec![]),
+            connections,
+            permits: Arc::new(Semaphore::new(connections)),
+        });
+        Ok((Self { file: file.to_owned(), messages: sender, shared, readers }, writer))
+    }
+
+    /// Closes the store, and returns when the file is complete and can be opened again.
+    ///
+    /// What was asked before is still done. Whoever waits for a stream to grow is told [`StoreError::Closed`], as is
+    /// everyone who comes later. Closing twice is closing once.
+    pub async fn close(&self) {
+        self.shared.waiters.close();
+        self.readers.close().await;
+        // It may be closed already, and then nobody listens.
+        let _ = self.messages.send(Message::Close);
+        self.messages.closed().await;
+    }
+
+    /// Has the writer do something, in the order in which this was first polled.
+    async fn ask(&self, stream: &StreamId, action: Action) -> Result<Head, StoreError> {
+        if self.shared.waiters.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        let (reply, outcome) = oneshot::channel();
+        let command = Command { stream: stream.clone(), action, reply };
+        self.messages.send(Message::Do(command)).map_err(|_| StoreError::Closed)?;
+        outcome.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn append(&self, stream: &StreamId, last: Position, records: Vec<Bytes>) -> Result<Position, StoreError> {
+        check_size(&records)?;
+        Ok(self.ask(stream, Action::Append { last, records }).await?.last())
+    }
+
+    async fn read(&self, stream: &StreamId, after: Position, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        if self.shared.waiters.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        if let Some(records) = lock(&self.shared.recent).read(stream, after, limit) {
+            return Ok(records);
+        }
+        let stream = stream.clone();
+        self.readers.with(move |connection| select_records(connection, &stream, after, limit)).await
+    }
+
+    async fn grown(&self, stream: &StreamId, after: Position) -> Result<(), StoreError> {
+        let waiter = self.shared.waiters.enter(stream)?;
+        let known = lock(&self.shared.recent).head(stream);
+        let head = match known {
+            Some(head) => head,
+            None => self.ask(stream, Action::Look).await?,
+        };
+        if head.has_after(after) { Ok(()) } else { waiter.past(after).await }
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Position)>, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.cloned());
+        self.readers.with(move |connection| select_streams(connection, &prefix, after.as_ref(), limit)).await
+    }
+
+    async fn trim(&self, stream: &StreamId, up_to: Position) -> Result<(), StoreError> {
+        self.ask(stream, Action::Trim { up_to }).await.map(drop)
+    }
+}
+
+/// What the writer and those who read share.
+struct Shared {
+    recent: Mutex<Recent>,
+    waiters: Waiters,
+}
+
+enum Message {
+    Do(Command),
+    Close,
+}
+
+struct Command {
+    stream: StreamId,
+    action: Action,
+    reply: oneshot::Sender<Outcome>,
+}
+
+enum Action {
+    Append {
+        last: Position,
+        records: Vec<Bytes>,
+    },
+    Trim {
+        up_to: Position,
+    },
+    /// Says where the stream ends. The writer is asked, since it alone knows without a race.
+    Look,
+}
+
+type Outcome = Result<Head, StoreError>;
+
+/// Where a stream begins and ends: its records are those after `trimmed`, up to `last`, without a gap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Head {
+    /// The stream's number in the file, if it exists.
+    id: Option<i64>,
+    trimmed: u64,
+    last: u64,
+}
+
+impl Head {
+    fn last(self) -> Position {
+        Position::new(self.last)
+    }
+
+    fn has_after(self, after: Position) -> bool {
+        self.last > self.trimmed.max(after.get())
+    }
+}
+
+/// What a group does to one stream, known to nobody until it is committed.
+#[derive(Default)]
+struct Change {
+    head: Head,
+    added: Vec<Bytes>,
+}
+
+/// The thread that writes. Its fields are dropped in this order: the file is complete before it is unlocked, and
+/// unlocked before [`Sqlite::close`] returns, which waits for `messages` to go.
+struct Writer {
+    connection: Connection,
+    _lock: File,
+    messages: mpsc::UnboundedReceiver<Message>,
+    closing: bool,
+    shared: Arc<Shared>,
+    file: PathBuf,
+    options: SqliteOptions,
+}
+
+impl Writer {
+    fn spawn(self) -> Result<(), StoreError> {
+        let file = self.file.clone();
+        match thread::Builder::new().name("leasehold-store".into()).spawn(move || self.run()) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(StoreError::Io(format!("cannot start the thread that writes {}: {error}", file.display())))
+            }
+        }
+    }
+
+    fn run(mut self) {
+        while !self.closing
+            && let Some(first) = self.messages.blocking_recv()
+        {
+            let group = self.gather(first);
+            if group.is_empty() {
+                continue;
+            }
+            match self.commit(&group) {
+                Ok((outcomes, changes)) => {
+                    self.publish(changes);
+                    for (command, outcome) in group.into_iter().zip(outcomes) {
+                        // Whoever asked may have gone; the append stands.
+                        let _ = command.reply.send(outcome);
+                    }
+                }
+                Err(error) => {
+                    let error = failure("write", &self.file, &error);
+                    tracing::error!(%error, appends = group.len(), "a group of appends failed");
+                    for command in group {
+                        let _ = command.reply.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what waits, up to the bounds of a group; the append that reaches a bound is the last.
+    fn gather(&mut self, first: Message) -> Vec<Command> {
+        let (mut group, mut records_left, mut bytes_left) =
+            (vec![], self.options.group_max_records, self.options.group_max_bytes);
+        let mut next = Ok(first);
+        while let Ok(message) = next {
+            let Message::Do(command) = message else {
+                self.closing = true;
+                break;
+            };
+            // Whoever left before the writing began is spared it.
+            if !command.reply.is_closed() {
+                if let Action::Append { records, .. } = &command.action {
+                    records_left = records_left.saturating_sub(records.len());
+                    bytes_left = bytes_left.saturating_sub(records.iter().map(Bytes::len).sum());
+                }
+                group.push(command);
+            }
+            if records_left == 0 || bytes_left == 0 || group.len() >= GROUP_COMMANDS_MAX {
+                break;
+            }
+            next = self.messages.try_recv();
+        }
+        group
+    }
+
+    /// Does a group in one transaction. If it fails, nothing of it was done and nothing in memory has changed.
+    fn commit(&self, group: &[Command]) -> rusqlite::Result<(Vec<Outcome>, HashMap<StreamId, Change>)> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let done = self.perform(group).and_then(|done| {
+            self.connection.prepare_cached("COMMIT")?.execute([])?;
+            Ok(done)
+        });
+        // Some failures have ended the transaction by themselves.
+        if done.is_err() && !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        done
+    }
+
+    fn perform(&self, group: &[Command]) -> rusqlite::Result<(Vec<Outcome>, HashMap<StreamId, Change>)> {
+        let mut outcomes = Vec::with_capacity(group.len());
+        let mut changes: HashMap<StreamId, Change> = HashMap::with_capacity(group.len());
+        for Command { stream, action, .. } in group {
+            let change = match changes.entry(stream.clone()) {
+                Entry::Occupied(change) => change.into_mut(),
+                Entry::Vacant(unchanged) => {
+                    let known = lock(&self.shared.recent).head(stream);
+                    let head = known.map_or_else(|| select_head(&self.connection, stream), Ok)?;
+                    unchanged.insert(Change { head, added: vec![] })
+                }
+            };
+            outcomes.push(match action {
+                Action::Append { last, .. } if *last != change.head.last() => {
+                    Err(StoreError::Conflict { last: change.head.last() })
+                }
+                Action::Append { records, .. } => self.append(stream, change, records)?,
+                Action::Trim { up_to } => {
+                    self.trim(&mut change.head, up_to.get())?;
+                    Ok(change.head)
+                }
+                Action::Look => Ok(change.head),
+            });
+        }
+        Ok((outcomes, changes))
+    }
+
+    fn append(&self, stream: &StreamId, change: &mut Change, records: &[Bytes]) -> rusqlite::Result<Outcome> {
+        let Change { head, added } = change;
+        if records.is_empty() {
+            return Ok(Ok(*head));
+        }
+        if head.last + records.len() as u64 > LAST_MAX {
+            return Ok(Err(StoreError::Full(stream.clone())));
+        }
+        let id = match head.id {
+            Some(id) => id,
+            None => self
+                .connection
+                .prepare_cached("INSERT INTO streams (name, trimmed) VALUES (?1, 0)")?
+                .insert([stream.as_str()])?,
+        };
+        head.id = Some(id);
+        let mut insert = self.connection.prepare_cached("INSERT INTO records (key, bytes) VALUES (?1, ?2)")?;
+        let cacheable_bytes = record_bytes_max(self.options.cache_bytes);
+        for record in records {
+            head.last += 1;
+            insert.execute(params![key(id, head.last), &record[..]])?;
+            // Copied, because it may be a small part of a large buffer, which the cache would keep alive.
+            added.push(if record.len() > cacheable_bytes { record.clone() } else { Bytes::copy_from_slice(record) });
+        }
+        Ok(Ok(*head))
+    }
+
+    fn trim(&self, head: &mut Head, up_to: u64) -> rusqlite::Result<()> {
+        let up_to = up_to.min(head.last);
+        if let Some(id) = head.id.filter(|_| up_to > head.trimmed) {
+            self.connection
+                .prepare_cached("DELETE FROM records WHERE key > ?1 AND key <= ?2")?
+                .execute([key(id, head.trimmed), key(id, up_to)])?;
+            self.connection.prepare_cached("UPDATE streams SET trimmed = ?2 WHERE id = ?1")?.execute(params![
+                id,
+                // No greater than a key's position, so it fits.
+                up_to.cast_signed()
+            ])?;
+            head.trimmed = up_to;
+        }
+        Ok(())
+    }
+
+    /// Lets everyone see what was committed, before those who asked for it are told.
+    fn publish(&self, changes: HashMap<StreamId, Change>) {
+        let grown = changes.iter().filter(|(_, change)| !change.added.is_empty());
+        let grown: Vec<_> = grown.map(|(stream, change)| (stream.clone(), change.head.last())).collect();
+        {
+            let mut recent = lock(&self.shared.recent);
+            for (stream, change) in changes {
+                recent.note(stream, change);
+            }
+        }
+        self.shared.waiters.announce(grown.iter().map(|(stream, last)| (stream, *last)));
+    }
+}
+
+impl Drop for Writer {
+    /// Also runs should the thread panic, so that nobody waits for a writer that is gone.
+    fn drop(&mut self) {
+        self.shared.waiters.close();
+        let checkpoint = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = checkpoint {
+            // Nothing is lost: the log is read when the file is opened again.
+            tracing::warn!(file = %self.file.display(), %error, "the write-ahead log was not taken into the store");
+        }
+    }
+}
+
+/// What was committed last, as far as it fits.
+///
+/// Everything in it has an entry in `order`, and the oldest is dropped first, so memory is bounded by bytes and not by
+/// the number of streams: one that has been quiet for long takes none. Only the writer changes it.
+struct Recent {
+    streams: HashMap<StreamId, Known>,
+    order: VecDeque<(StreamId, u64)>,
+    tail_bytes: usize,
+    bytes_max: usize,
+}
+
+/// What is known of a stream. The tail has the records up to `head.last`, without a gap.
+#[derive(Default)]
+struct Known {
+    head: Head,
+    tail: VecDeque<Bytes>,
+    /// How often the stream stands in `order`, where it is named once for each record in the tail and perhaps for
+    /// records that were trimmed; it is forgotten with the last of them.
+    named: usize,
+}
+
+impl Known {
+    /// The position before the tail.
+    fn before_tail(&self) -> u64 {
+        self.head.last - self.tail.len() as u64
+    }
+}
+
+impl Recent {
+    fn with_capacity(bytes_max: usize) -> Self {
+        Self { streams: HashMap::new(), order: VecDeque::new(), tail_bytes: 0, bytes_max }
+    }
+
+    fn head(&self, stream: &StreamId) -> Option<Head> {
+        self.streams.get(stream).map(|known| known.head)
+    }
+
+    /// The records after `after`, or `None` if only the file knows them.
+    fn read(&self, stream: &StreamId, after: Position, limit: usize) -> Option<Vec<Stored>> {
+        let known = self.streams.get(stream)?;
+        if !known.head.has_after(after) {
+            return Some(vec![]);
+        }
+        let after = after.get().max(known.head.trimmed);
+        let skipped = usize::try_from(after.checked_sub(known.before_tail())?).ok()?;
+        let records = (after + 1..).zip(known.tail.iter().skip(skipped));
+        Some(page(
+            records.map(|(number, bytes)| Stored { position: Position::new(number), bytes: bytes.clone() }),
+            limit,
+        ))
+    }
+
+    fn note(&mut self, stream: StreamId, change: Change) {
+        let entry = self.streams.entry(stream);
+        let stream = entry.key().clone();
+        let known = entry.or_default();
+        // For a stream that was forgotten meanwhile, the tail begins here.
+        known.head.last = change.head.last - change.added.len() as u64;
+        for record in change.added {
+            known.head.last += 1;
+            if record.len() > record_bytes_max(self.bytes_max) {
+                self.tail_bytes -= known.tail.drain(..).map(|record| record.len()).sum::<usize>();
+                continue;
+            }
+            self.tail_bytes += record.len();
+            known.tail.push_back(record);
+            known.named += 1;
+            self.order.push_back((stream.clone(), known.head.last));
+        }
+        known.head = change.head;
+        while known.before_tail() < known.head.trimmed
+            && let Some(trimmed) = known.tail.pop_front()
+        {
+            self.tail_bytes -= trimmed.len();
+        }
+        if known.named == 0 {
+            known.named = 1;
+            self.order.push_back((stream, 0));
+        }
+        self.forget_oldest();
+    }
+
+    fn forget_oldest(&mut self) {
+        while self.tail_bytes + self.order.len() * NAMED_BYTES > self.bytes_max
+            && let Some((stream, number)) = self.order.pop_front()
+        {
+            let Entry::Occupied(mut entry) = self.streams.entry(stream) else { continue };
+            let known = entry.get_mut();
+            if known.before_tail() + 1 == number
+                && let Some(record) = known.tail.pop_front()
+            {
+                self.tail_bytes -= record.len();
+            }
+            known.named -= 1;
+            if known.named == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+/// The connections that read history, opened when they are first needed.
+struct Readers {
+    file: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    connections: usize,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    async fn with<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let readers = Arc::clone(self);
+        let task = spawn_blocking(move || {
+            // Until the connection is back: `close` counts permits.
+            let _permit = permit;
+            let idle = lock(&readers.idle).pop();
+            let done = idle.map_or_else(|| open_for_reading(&readers.file), Ok).and_then(|connection| {
+                let done = read(&connection)?;
+                lock(&readers.idle).push(connection);
+                Ok(done)
+            });
+            done.map_err(|error| failure("read", &readers.file, &error))
+        });
+        task.await.unwrap_or_else(|error| {
+            Err(StoreError::Io(format!("a read of {} did not end: {error}", self.file.display())))
+        })
+    }
+
+    /// Waits for those who read, and lets nobody in again.
+    async fn close(&self) {
+        let all = u32::try_from(self.connections).expect("READ_CONNECTIONS_MAX is small");
+        // Fails if they are closed already.
+        let _all = self.permits.acquire_many(all).await;
+        self.permits.close();
+        lock(&self.idle).clear();
+    }
+}
+
+/// Where a stream stands, by its name.
+fn select_head(connection: &Connection, stream: &StreamId) -> rusqlite::Result<Head> {
+    let row = connection
+        .prepare_cached(
+            "SELECT id, trimmed, (SELECT key & 4294967295 FROM records
+                                  WHERE key > (id << 32) AND key <= ((id << 32) | 4294967295)
+                                  ORDER BY key DESC LIMIT 1)
+             FROM streams WHERE name = ?1",
+        )?
+        .query_row([stream.as_str()], |row| {
+            let (trimmed, last): (u32, Option<u32>) = (row.get(1)?, row.get(2)?);
+            Ok(Head { id: row.get(0)?, trimmed: trimmed.into(), last: last.unwrap_or(trimmed).into() })
+        });
+    Ok(row.optional()?.unwrap_or_default())
+}
+
+fn select_records(
+    connection: &Connection,
+    stream: &StreamId,
+    after: Position,
+    limit: usize,
+) -> rusqlite::Result<Vec<Stored>> {
+    let id: Option<i64> = connection
+        .prepare_cached("SELECT id FROM streams WHERE name = ?1")?
+        .query_row([stream.as_str()], |row| row.get(0))
+        .optional()?;
+    let Some(id) = id else { return Ok(vec![]) };
+    let mut select = connection
+        .prepare_cached("SELECT key, bytes FROM records WHERE key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3")?;
+    let rows =
+        select.query_map(params![key(id, after.get().min(LAST_MAX)), key(id, LAST_MAX), sql_limit(limit)], |row| {
+            let number = row.get::<_, i64>(0)?.cast_unsigned() & LAST_MAX;
+            let bytes = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
+            Ok(Stored { position: Position::new(number), bytes })
+        })?;
+    let mut failed = Ok(());
+    let records = page(rows.map_while(|row| row.map_err(|error| failed = Err(error)).ok()), limit);
+    failed.map(|()| records)
+}
+
+fn select_streams(
+    connection: &Connection,
+    prefix: &str,
+    after: Option<&StreamId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<(StreamId, Position)>> {
+    let mut select = connection.prepare_cached(
+        "SELECT name, coalesce((SELECT key & 4294967295 FROM records
+                                WHERE key > (id << 32) AND key <= ((id << 32) | 4294967295)
+                                ORDER BY key DESC LIMIT 1), trimmed)
+         FROM streams WHERE name >= ?1 AND name < ?2 AND name > ?3 ORDER BY name LIMIT ?4",
+    )?;
+    // Every character of a name sorts before this one, so between the two is what begins with the prefix.
+    let end = format!("{prefix}\u{7f}");
+    let rows = select.query_map(
+        params![prefix, end, after.map_or("", StreamId::as_str), sql_limit(limit)],
+        |row| -> rusqlite::Result<_> {
+            let name = row.get_ref(0)?.as_str()?;
+            let stream = StreamId::new(name).map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+            })?;
+            Ok((stream, Position::new(row.get::<_, u32>(1)?.into())))
+        },
+    )?;
+    rows.collect()
+}
+
+/// The key of a record: the stream's number and the position in one integer, which is the table's own row number.
+/// So a record is found without an index, and a stream's records lie side by side.
+fn key(id: i64, number: u64) -> i64 {
+    (id << 32) | number.cast_signed()
+}
+
+fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// A larger record is not cached, since it would drive out too much.
+fn record_bytes_max(cache_bytes: usize) -> usize {
+    cache_bytes / 4
+}
+
+/// Keeps other processes from the file, and other stores in this one, for as long as the result lives.
+///
+/// SQLite's own locks would do, but its exclusive mode also shuts out the connections that read.
+fn hold(file: &Path) -> Result<File, StoreError> {
+    let mut path = OsString::from(file);
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let io = |error| StoreError::Io(format!("cannot open {}: {error}", path.display()));
+    let mut held = private(OpenOptions::new().read(true).write(true).create(true)).open(&path).map_err(io)?;
+    match held.try_lock() {
+        Ok(()) => {
+            let written = held.set_len(0).and_then(|()| write!(held, "process {}", std::process::id()));
+            written.map(|()| held).map_err(io)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // The name of the holder is a help, and its lack no reason to say less.
+            let _ = held.take(64).read_to_string(&mut holder);
+            holder.retain(|c| !c.is_control());
+            let holder = if holder.is_empty() { "an unknown process".into() } else { holder };
+            Err(StoreError::InUse { file: file.to_owned(), holder })
+        }
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+/// Journals hold what agents were told, so a file is made for its owner alone.
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("{0}")]
+    Unusable(String),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+fn open_for_writing(file: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
+    // SQLite would make the file readable to all, and its log likewise.
+    drop(private(OpenOptions::new().write(true).create(true)).open(file)?);
+    let connection =
+        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
+    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    let fresh = application == 0 && version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0;
+    if !fresh && application != APPLICATION_ID {
+        return Err(OpenError::Unusable("is a database of another program; name another file for the store".into()));
+    }
+    if !fresh && version != FORMAT_VERSION {
+        return Err(OpenError::Unusable(format!(
+            "has format {version}, and this host knows format {FORMAT_VERSION}; use a newer leasehold"
+        )));
+    }
+    let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if journal != "wal" {
+        return Err(OpenError::Unusable("is on a file system without shared memory; put it on a local disk".into()));
+    }
+    connection.pragma_update(
+        None,
+        "synchronous",
+        match synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        },
+    )?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    if fresh {
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE;
+             CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, trimmed INTEGER NOT NULL) STRICT;
+             CREATE TABLE records (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+             PRAGMA application_id = {APPLICATION_ID};
+             PRAGMA user_version = {FORMAT_VERSION};
+             COMMIT;"
+        ))?;
+    }
+    // Damage to what every access needs is better found now than at the first append.
+    for table in ["streams", "records"] {
+        connection.query_row(&format!("SELECT * FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?;
+    }
+    Ok(connection)
+}
+
+fn open_for_reading(file: &Path) -> rusqlite::Result<Connection> {
+    let connection =
+        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+fn failure(doing: &str, file: &Path, error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => StoreError::Unusable {
+            file: file.to_owned(),
+            reason: "is not a store; name another file, or restore it from a backup".into(),
+        },
+        Some(ErrorCode::DatabaseCorrupt) => StoreError::Unusable {
+            file: file.to_owned(),
+            reason: format!("is damaged ({error}); restore it from a backup"),
+        },
+        _ => StoreError::Io(format!("cannot {doing} {}: {error}", file.display())),
+    }
+}
+
+/// "LEAS", by which `file` and we tell our files from others.
+const APPLICATION_ID: i32 = 0x4c45_4153;
+
+/// Counts the changes of the file's format.
+const FORMAT_VERSION: i32 = 1;
+
+/// The greatest position that fits a key.
+const LAST_MAX: u64 = 0xffff_ffff;
+
+/// A group is committed once it has this many commands, of which some write nothing.
+const GROUP_COMMANDS_MAX: usize = 4096;
+
+/// More would only wait for the same disk.
+const READ_CONNECTIONS_MAX: usize = 64;
+
+/// How long to bear with a tool, such as a backup, that has locked the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the write-ahead log grows before it is taken into the file, in pages of 4 KiB.
+const WAL_PAGES: u32 = 4000;
+
+/// A log that a large append has made longer is cut to this.
+const WAL_BYTES_KEPT: u32 = 64 << 20;
+
+/// What the writer keeps of the file in memory, so that an append finds its page there.
+const WRITER_CACHE_KIB: i32 = 32 << 10;
+
+/// What an entry of [`Recent`] takes beside the record's bytes: two names, the maps' slots, allocations.
+const NAMED_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        env,
+        future::{Future, poll_fn},
+        io::{BufRead as _, BufReader},
+        ops::Deref,
+        pin::Pin,
+        process::{self, Stdio},
+        task::Poll,
+    };
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A store with the directory it lives in.
+    struct Temporary {
+        store: Sqlite,
+        directory: TempDir,
+    }
+
+    impl Temporary {
+        fn open(options: SqliteOptions) -> Self {
+            let directory = TempDir::new().unwrap();
+            Self { store: Sqlite::open(&directory.path().join("store.db"), options).unwrap(), directory }
+        }
+
+        async fn reopen(self) -> Self {
+            self.store.close().await;
+            let store = Sqlite::open(&self.store.file, SqliteOptions::default()).unwrap();
+            Self { store, directory: self.directory }
+        }
+    }
+
+    impl Deref for Temporary {
+        type Target = Sqlite;
+
+        fn deref(&self) -> &Sqlite {
+            &self.store
+        }
+    }
+
+    crate::store::conformance::suite!(Temporary::open(SqliteOptions::default()));
+
+    /// Every read and every condition goes to the file.
+    mod without_a_cache {
+        use super::*;
+
+        crate::store::conformance::suite!(Temporary::open(SqliteOptions {
+            cache_bytes: 0,
+            read_connections: 1,
+            ..SqliteOptions::default()
+        }));
+    }
+
+    /// What is cached changes all the time, and no two appends share a commit.
+    mod with_a_small_cache_and_no_groups {
+        use super::*;
+
+        crate::store::conformance::suite!(Temporary::open(SqliteOptions {
+            cache_bytes: 4096,
+            group_max_records: 1,
+            synchronous: Synchronous::Normal,
+            ..SqliteOptions::default()
+        }));
+    }
+
+    fn id(name: impl fmt::Display) -> StreamId {
+        StreamId::new(&name.to_string()).unwrap()
+    }
+
+    fn text(text: impl fmt::Display) -> Bytes {
+        text.to_string().into()
+    }
+
+    async fn poll_once<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+    }
+
+    /// What comes of a future that was polled once.
+    async fn outcome<T>(future: impl Future<Output = T>, polled: Poll<T>) -> T {
+        match polled {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => future.await,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_store_opens_again_with_everything_in_it() {
+        let store = Temporary::open(SqliteOptions::default());
+        let last = store.append(&id("a"), Position::ZERO, vec![text("x"), text("y")]).await.unwrap();
+        store.trim(&id("a"), Position::new(1)).await.unwrap();
+        store.close().await;
+        assert!(!store.directory.path().join("store.db-wal").exists(), "the log was taken into the file");
+        let store = store.reopen().await;
+        let read = store.read(&id("a"), Position::ZERO, 9).await.unwrap();
+        assert_eq!(read, [Stored { position: last, bytes: text("y") }]);
+        assert_eq!(store.append(&id("a"), last, vec![text("z")]).await, Ok(Position::new(3)));
+    }
+
+    #[tokio::test]
+    async fn a_closed_store_does_what_it_was_asked_before_and_nothing_after() {
+        let store = Temporary::open(SqliteOptions::default());
+        let (a, b) = (id("a"), id("b"));
+        let mut waiting = std::pin::pin!(store.grown(&b, Position::ZERO));
+        assert!(poll_once(waiting.as_mut()).await.is_pending());
+        let mut before = std::pin::pin!(store.append(&a, Position::ZERO, vec![text("x")]));
+        let polled = poll_once(before.as_mut()).await;
+        tokio::join!(store.close(), store.close());
+        assert_eq!(outcome(before, polled).await, Ok(Position::new(1)));
+        assert_eq!(waiting.await, Err(StoreError::Closed));
+        assert_eq!(store.append(&a, Position::new(1), vec![text("y")]).await, Err(StoreError::Closed));
+        assert_eq!(store.read(&a, Position::ZERO, 1).await, Err(StoreError::Closed));
+        assert_eq!(store.grown(&a, Position::ZERO).await, Err(StoreError::Closed));
+        assert_eq!(store.streams("", None, 1).await, Err(StoreError::Closed));
+        assert_eq!(store.trim(&a, Position::new(1)).await, Err(StoreError::Closed));
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_store_in_use_is_not_opened_twice() {
+        let store = Temporary::open(SqliteOptions::default());
+        let error = Sqlite::open(&store.file, SqliteOptions::default()).unwrap_err();
+        let holder = format!("process {}", process::id());
+        assert_eq!(error, StoreError::InUse { file: store.file.clone(), holder });
+        assert!(error.to_string().starts_with("another leasehold host uses /"), "{error}");
+        assert!(store.append(&id("a"), Position::ZERO, vec![text("x")]).await.is_ok(), "and the first goes on");
+    }
+
+    /// Whatever is in the file, the error names it and the file stays as it was.
+    #[test]
+    fn a_file_that_is_no_store_of_ours_is_refused() {
+        let database =
+            |sql: &'static str| move |file: &Path| Connection::open(file).unwrap().execute_batch(sql).unwrap();
+        let newer = move |file: &Path| {
+            drop(open_for_writing(file, Synchronous::Full).unwrap());
+            database("PRAGMA user_version = 2")(file);
+        };
+        let hollow = move |file: &Path| {
+            drop(open_for_writing(file, Synchronous::Full).unwrap());
+            let mut bytes = std::fs::read(file).unwrap();
+            bytes[100..].fill(0xee);
+            std::fs::write(file, bytes).unwrap();
+        };
+        type Make<'a> = &'a dyn Fn(&Path);
+        let table: [(&str, Make); 5] = [
+            ("is not a store", &|file| std::fs::write(file, "a text ".repeat(1000)).unwrap()),
+            ("is a database of another program", &database("CREATE TABLE other (x)")),
+            ("is a database of another program", &database("PRAGMA application_id = 7")),
+            ("has format 2, and this host knows format 1", &newer),
+            ("is damaged", &hollow),
+        ];
+        for (reason, make) in table {
+            let directory = TempDir::new().unwrap();
+            let file = directory.path().join("store.db");
+            make(&file);
+            let before = std::fs::read(&file).unwrap();
+            let error = Sqlite::open(&file, SqliteOptions::default()).unwrap_err();
+            let expected = format!("{} {reason}", file.display());
+            assert!(error.to_string().starts_with(&expected), "{error}, not {expected}");
+            assert_eq!(std::fs::read(&file).unwrap(), before, "{reason}");
+        }
+        let nowhere = Sqlite::open(Path::new("/nowhere/store.db"), SqliteOptions::default()).unwrap_err();
+        assert!(nowhere.to_string().starts_with("cannot open /nowhere/store.db"), "{nowhere}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_its_owner_can_read_a_store() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let store = Temporary::open(SqliteOptions::default());
+        for entry in std::fs::read_dir(store.directory.path()).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.path());
+        }
+    }
+
+    /// More than fit one group, while the writer is already at work.
+    #[tokio::test]
+    async fn appends_take_effect_in_the_order_they_were_first_polled() {
+        let store = Temporary::open(SqliteOptions::default());
+        let stream = id("a");
+        let expected = 2 * GROUP_COMMANDS_MAX as u64;
+        let mut appends = vec![];
+        for number in 0..expected {
+            let mut append = Box::pin(store.append(&stream, Position::new(number), vec![text(number)]));
+            let polled = poll_once(append.as_mut()).await;
+            appends.push((append, polled));
+        }
+        for (number, (append, polled)) in (1..).zip(appends) {
+            assert_eq!(outcome(append, polled).await, Ok(Position::new(number)));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_append_whose_caller_left_is_whole_or_absent() {
+        let store = Temporary::open(SqliteOptions { group_max_records: 8, ..SqliteOptions::default() });
+        for number in 0..500 {
+            let (stream, batch) = (id(number % 50), vec![text(number); 3]);
+            let last = store.append(&stream, Position::new(u64::MAX), vec![]).await;
+            let Err(StoreError::Conflict { last }) = last else { panic!("{last:?}") };
+            let mut append = Box::pin(store.append(&stream, last, batch));
+            if poll_once(append.as_mut()).await.is_pending() && number % 3 == 0 {
+                append.await.unwrap();
+            }
+        }
+        let store = store.reopen().await;
+        for (stream, last) in store.streams("", None, 100).await.unwrap() {
+            let read = store.read(&stream, Position::ZERO, 100).await.unwrap();
+            assert_eq!(read.len() as u64, last.get());
+            assert!(read.chunks(3).all(|batch| batch.len() == 3 && batch.iter().all(|r| r.bytes == batch[0].bytes)));
+        }
+    }
+
+    /// The disk is full for the one, so it is for all who share its commit, and the store goes on when there is room.
+    #[tokio::test]
+    async fn a_failed_commit_fails_its_whole_group_and_changes_nothing() {
+        let directory = TempDir::new().unwrap();
+        let (store, writer) = Sqlite::assemble(&directory.path().join("store.db"), SqliteOptions::default()).unwrap();
+        writer.connection.pragma_update(None, "max_page_count", 20).unwrap();
+        let (a, b) = (id("a"), id("b"));
+        let mut small = std::pin::pin!(store.append(&a, Position::ZERO, vec![text("x")]));
+        let mut large = std::pin::pin!(store.append(&b, Position::ZERO, vec![vec![0; 1 << 20].into()]));
+        let mut late = std::pin::pin!(store.append(&a, Position::ZERO, vec![text("z")]));
+        assert!(poll_once(small.as_mut()).await.is_pending());
+        assert!(poll_once(large.as_mut()).await.is_pending());
+        assert!(poll_once(late.as_mut()).await.is_pending());
+        writer.spawn().unwrap();
+        for outcome in [small.await, large.await, late.await] {
+            assert!(matches!(&outcome, Err(StoreError::Io(text)) if text.contains("full")), "{outcome:?}");
+        }
+        assert_eq!(store.read(&a, Position::ZERO, 9).await, Ok(vec![]));
+        assert_eq!(store.streams("", None, 9).await, Ok(vec![]));
+        assert_eq!(store.append(&a, Position::ZERO, vec![text("y")]).await, Ok(Position::new(1)));
+        assert_eq!(store.grown(&a, Position::ZERO).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_full_takes_no_more_and_harms_no_other() {
+        let store = Temporary::open(SqliteOptions::default());
+        let nearly_full = Head { id: None, trimmed: LAST_MAX - 1, last: LAST_MAX - 1 };
+        lock(&store.shared.recent).note(id("a"), Change { head: nearly_full, added: vec![] });
+        let last = store.append(&id("a"), nearly_full.last(), vec![text("x")]).await.unwrap();
+        assert_eq!(last, Position::new(LAST_MAX));
+        assert_eq!(store.append(&id("a"), last, vec![text("y")]).await, Err(StoreError::Full(id("a"))));
+        assert_eq!(store.append(&id("b"), Position::ZERO, vec![text("y")]).await, Ok(Position::new(1)));
+        let store = store.reopen().await;
+        assert_eq!(store.read(&id("a"), Position::new(LAST_MAX - 1), 9).await.unwrap().len(), 1);
+        assert_eq!(store.read(&id("a"), last, 9).await, Ok(vec![]));
+    }
+
+    /// Streams come and go, and of those that are quiet nothing stays in memory.
+    #[tokio::test]
+    async fn memory_is_bounded_however_many_streams_there_were() {
+        let cache_bytes = 100 * NAMED_BYTES;
+        let store = Arc::new(Temporary::open(SqliteOptions { cache_bytes, ..SqliteOptions::default() }));
+        for round in 0..100 {
+            let mut jobs = tokio::task::JoinSet::new();
+            for number in 0..50 {
+                let (store, stream) = (Arc::clone(&store), id(format_args!("job/{round}/{number}")));
+                jobs.spawn(async move {
+                    let last = store.append(&stream, Position::ZERO, vec![text("x"); 3]).await.unwrap();
+                    store.grown(&stream, Position::ZERO).await.unwrap();
+                    store.trim(&stream, last).await.unwrap();
+                    let last = store.append(&stream, last, vec![text("y")]).await.unwrap();
+                    let mut leaving = std::pin::pin!(store.grown(&stream, last));
+                    assert!(poll_once(leaving.as_mut()).await.is_pending());
+                });
+            }
+            jobs.join_all().await;
+        }
+        assert_eq!(store.streams("", None, 9999).await.unwrap().len(), 5000);
+        let recent = lock(&store.shared.recent);
+        let tail_bytes: usize = recent.streams.values().flat_map(|known| &known.tail).map(Bytes::len).sum();
+        assert_eq!(recent.tail_bytes, tail_bytes);
+        assert_eq!(recent.order.len(), recent.streams.values().map(|known| known.named).sum::<usize>());
+        assert!(tail_bytes + recent.order.len() * NAMED_BYTES <= cache_bytes);
+        assert!(recent.streams.len() <= 100, "{}", recent.streams.len());
+        assert!(lock(&store.shared.waiters.streams).as_ref().unwrap().is_empty());
+    }
+
+    /// Each row is a change to one stream and what the cache can then answer for, as the positions after which it knows.
+    #[test]
+    fn the_cache_answers_only_for_what_it_has_without_a_gap() {
+        let mut recent = Recent::with_capacity(8 * NAMED_BYTES);
+        let mut head = Head { id: Some(1), trimmed: 0, last: 10 };
+        let big = record_bytes_max(recent.bytes_max) + 1;
+        for (added, trimmed, known_after) in [
+            (vec![], 0, 10..=11),     // the stream was only looked at
+            (vec![1, 1], 0, 10..=13), // 11, 12
+            (vec![1], 11, 0..=14),    // all that is left, whatever the reader has seen
+            (vec![1], 0, 0..=15),
+            (vec![1, big, 1], 0, 16..=18), // 16 is in the file
+            (vec![big], 0, 18..=19),
+            (vec![1], 0, 18..=20),
+        ] {
+            head.last += added.len() as u64;
+            head.trimmed = head.trimmed.max(trimmed);
+            let added = added.into_iter().map(|size| Bytes::from(vec![7; size])).collect::<Vec<_>>();
+            recent.note(id("a"), Change { head, added });
+            for after in 0..=22 {
+                let read = recent.read(&id("a"), Position::new(after), 99);
+                let expected = (after >= *known_after.start())
+                    .then(|| (after.max(head.trimmed) + 1..=head.last).map(Position::new).collect::<Vec<_>>());
+                let read = read.map(|read| read.iter().map(|record| record.position).collect::<Vec<_>>());
+                assert_eq!(read, expected, "after {after} of {head:?}");
+            }
+        }
+    }
+
+    const CRASHING: &str = "LEASEHOLD_TEST_CRASHING_STORE";
+
+    /// The test starts itself as another process, which says what was acknowledged until it is killed.
+    #[test]
+    fn an_acknowledged_record_outlives_a_killed_process() {
+        if let Some(file) = env::var_os(CRASHING) {
+            return append_until_killed(Path::new(&file));
+        }
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("store.db");
+        let mut acknowledged: HashMap<StreamId, u64> = HashMap::new();
+        for life in 1..=3 {
+            let test = concat!(module_path!(), "::an_acknowledged_record_outlives_a_killed_process");
+            let (_, test) = test.split_once("::").unwrap();
+            let mut child = process::Command::new(env::current_exe().unwrap())
+                .args([test, "--exact", "--nocapture"])
+                .env(CRASHING, &file)
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut told = 0;
+            for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+                let line = line.unwrap();
+                let Some((_, said)) = line.split_once("acknowledged ") else { continue };
+                let Some((stream, position)) = said.strip_suffix('.').and_then(|said| said.split_once(' ')) else {
+                    continue; // cut off by the kill
+                };
+                acknowledged.insert(id(stream), position.parse().unwrap());
+                told += 1;
+                if told == 500 {
+                    child.kill().unwrap();
+                }
+            }
+            assert!(!child.wait().unwrap().success(), "it was killed");
+            assert!(told >= 500, "{told} in life {life}");
+
+            crate::store::conformance::run(async {
+                let store = Sqlite::open(&file, SqliteOptions::default()).unwrap();
+                for (stream, last) in &acknowledged {
+                    let (mut after, mut numbers) = (Position::ZERO, 1..);
+                    loop {
+                        let read = store.read(stream, after, 1000).await.unwrap();
+                        let Some(end) = read.last() else { break };
+                        after = end.position;
+                        for record in read {
+                            let number = numbers.next().unwrap();
+                            assert_eq!(record.position.get(), number);
+                            assert_eq!(record.bytes, text(format_args!("{stream} {number}")));
+                        }
+                    }
+                    assert!(after.get() >= *last, "{stream} ends at {after}, but {last} was acknowledged");
+                }
+                store.close().await;
+            });
+        }
+    }
+
+    fn append_until_killed(file: &Path) {
+        crate::store::conformance::run(async {
+            let store = Arc::new(Sqlite::open(file, SqliteOptions::default()).unwrap());
+            let mut writers = tokio::task::JoinSet::new();
+            for writer in 0..8 {
+                let (store, stream) = (Arc::clone(&store), id(format!("job/{writer}")));
+                writers.spawn(async move {
+                    let Err(StoreError::Conflict { mut last }) =
+                        store.append(&stream, Position::new(u64::MAX), vec![]).await
+                    else {
+                        panic!("no stream ends there")
+                    };
+                    loop {
+                        let number = last.get() + 1;
+                        let record = text(format_args!("{stream} {number}"));
+                        last = store.append(&stream, last, vec![record]).await.unwrap();
+                        println!("acknowledged {stream} {last}.");
+                    }
+                });
+            }
+            writers.join_all().await;
+        });
+    }
+}
