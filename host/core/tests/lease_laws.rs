@@ -22,7 +22,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 
 #[test]
 fn a_path_pattern_matches_exactly_what_the_plainest_matcher_says() {
-    law(20_000, 5_000, (path_pattern(), path(), fillings()), |(pattern, other, fillings)| {
+    law(6_000, 3_000, (path_pattern(), path(), fillings()), |(pattern, other, fillings)| {
         let parsed = parse(&Namespace::FsRead, &pattern);
         let mut met = false;
         for text in [other, filled(&pattern, &fillings)] {
@@ -38,7 +38,7 @@ fn a_path_pattern_matches_exactly_what_the_plainest_matcher_says() {
 #[test]
 fn a_name_pattern_matches_exactly_what_the_plainest_matcher_says() {
     let pattern = prop::collection::vec(segment_or_any_depth(), 1..5).prop_map(|segments| segments.join("/"));
-    law(20_000, 5_000, (pattern, fillings()), |(pattern, fillings)| {
+    law(4_000, 2_000, (pattern, fillings()), |(pattern, fillings)| {
         let text = filled(&pattern, &fillings);
         let Ok(target) = ToolName::parse(&text) else { return Ok(false) };
         let expected = oracle::name(&pattern, &text);
@@ -52,7 +52,7 @@ fn a_name_pattern_matches_exactly_what_the_plainest_matcher_says() {
 #[test]
 fn what_a_covered_path_pattern_matches_its_cover_matches() {
     let pair = prop_oneof![3 => narrowed(), 1 => (path_pattern(), path_pattern())];
-    law(40_000, 8_000, (pair, path(), fillings()), |((wide, narrow), other, fillings)| {
+    law(6_000, 3_000, (pair, path(), fillings()), |((wide, narrow), other, fillings)| {
         let (a, b) = (parse(&Namespace::FsRead, &wide), parse(&Namespace::FsRead, &narrow));
         prop_assert!(a.covers(&a) && b.covers(&b), "a pattern covers itself: {} {}", wide, narrow);
         let mut met = false;
@@ -76,7 +76,7 @@ fn what_a_covered_url_pattern_matches_its_cover_matches() {
         (wide, narrow)
     });
     let pair = prop_oneof![3 => narrow, 1 => (url_pattern(), url_pattern())];
-    law(40_000, 4_000, (pair, fillings()), |((wide, narrow), fillings)| {
+    law(4_000, 2_000, (pair, fillings()), |((wide, narrow), fillings)| {
         let a = parse(&Namespace::NetFetch, &wide);
         let Ok(b) = Pattern::parse(&Namespace::NetFetch, &narrow) else { return Ok(false) };
         prop_assert!(a.covers(&a) && b.covers(&b), "a pattern covers itself: {} {}", wide, narrow);
@@ -93,14 +93,19 @@ fn what_a_covered_url_pattern_matches_its_cover_matches() {
 #[test]
 fn what_a_covered_agent_pattern_matches_its_cover_matches() {
     let pattern = || prop_oneof!["[ab*]{1,3}", "[ab*]{1,3}@[12*]{1,2}", "[ab*@1]{1,5}"];
-    law(60_000, 2_000, (pattern(), pattern(), "[ab]{1,2}(@[12]{1,2})?"), |(wide, narrow, name)| {
+    let narrow = (pattern(), prop::collection::vec("[ab*]{0,2}", 1..3), prop_oneof![Just(""), Just("@1"), Just("@*")])
+        .prop_map(|(wide, fillings, version)| (wide.clone(), filled(&wide, &fillings) + version));
+    let pair = prop_oneof![3 => narrow, 1 => (pattern(), pattern())];
+    law(10_000, 1_500, (pair, "[ab]{1,2}(@[12]{1,2})?", fillings()), |((wide, narrow), name, fillings)| {
         let (a, b) = (parse(&Namespace::AgentDelegate, &wide), parse(&Namespace::AgentDelegate, &narrow));
-        let target = AgentName::parse(&name).unwrap();
-        if !a.covers(&b) || !b.matches(Target::Agent(&target)) {
-            return Ok(false);
+        let mut met = false;
+        for target in [AgentName::parse(&name), AgentName::parse(&filled(&narrow, &fillings))].into_iter().flatten() {
+            if a.covers(&b) && b.matches(Target::Agent(&target)) {
+                prop_assert!(a.matches(Target::Agent(&target)), "{} covers {} but not {}", wide, narrow, target);
+                met = true;
+            }
         }
-        prop_assert!(a.matches(Target::Agent(&target)), "{} covers {} but not {}", wide, narrow, target);
-        Ok(true)
+        Ok(met)
     });
 }
 
@@ -119,7 +124,7 @@ fn a_url_that_parses_keeps_its_form_and_its_place() {
         "https://",
     ]);
     let pattern = parse(&Namespace::NetFetch, "https://ok.test/public/**");
-    law(60_000, 5_000, (start, prop::collection::vec(piece, 0..7)), |(start, pieces)| {
+    law(20_000, 2_000, (start, prop::collection::vec(piece, 0..7)), |(start, pieces)| {
         let text = format!("{start}{}", pieces.concat());
         let Ok(url) = FetchUrl::parse(&text) else { return Ok(false) };
         prop_assert!(FetchUrl::parse(url.as_str()).is_ok_and(|again| again == url), "{} is not stable", url);
@@ -147,7 +152,7 @@ fn a_url_that_parses_keeps_its_form_and_its_place() {
 #[test]
 fn a_delegated_lease_permits_nothing_its_parent_refuses() {
     let strategy = (authority(), authority(), any::<u64>(), fillings(), 0..22i64, 0..300u32);
-    law(3_000, 150, strategy, |(parent, drawn, choice, fillings, now, spent)| {
+    law(2_000, 150, strategy, |(parent, drawn, choice, fillings, now, spent)| {
         // A request made of the parent's own patterns is granted more often than one drawn blindly.
         let wire = drawn.lease.to_wire().into_iter().enumerate().map(|(index, (name, texts))| {
             let own = Namespace::parse(&name).map(|namespace| parent.lease.texts(&namespace)).unwrap_or_default();
@@ -190,7 +195,7 @@ fn a_delegated_lease_permits_nothing_its_parent_refuses() {
 
 #[test]
 fn an_authority_survives_its_wire_form() {
-    law(5_000, 5_000, authority(), |authority| {
+    law(1_000, 1_000, authority(), |authority| {
         let json = serde_json::to_string(&authority).unwrap();
         prop_assert_eq!(serde_json::from_str::<Authority>(&json).unwrap(), authority);
         Ok(true)
@@ -203,7 +208,7 @@ fn an_authority_survives_its_wire_form() {
 fn money_is_conserved() {
     let usd = Currency::parse("USD").unwrap();
     let cents = |cents: i64| Decimal::new(cents, 2);
-    law(5_000, 5_000, (0..2_000i64, prop::collection::vec(movement(), 1..40)), |(initial, moves)| {
+    law(1_000, 1_000, (0..2_000i64, prop::collection::vec(movement(), 1..40)), |(initial, moves)| {
         let budget = |value: i64| Budget::from([(usd.clone(), cents(value))]);
         let mut ledger = Ledger::new(&budget(initial));
         let (mut spent, mut reserved) = (0, 0);
@@ -264,7 +269,7 @@ fn money_is_conserved() {
 #[test]
 fn money_of_any_precision_is_counted_exactly_or_not_at_all() {
     let costs = prop::collection::vec("[0-9]{1,14}(\\.[0-9]{1,14})?", 1..10);
-    law(10_000, 5_000, ("[0-9]{1,24}", costs), |(initial, costs)| {
+    law(2_000, 1_000, ("[0-9]{1,24}", costs), |(initial, costs)| {
         let usd = Currency::parse("USD").unwrap();
         let value = |text: &str| Amount::parse(&format!("USD:{text}")).unwrap().value();
         // Whole units and units of 10^-14, because both together need more bits than an integer has.

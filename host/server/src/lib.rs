@@ -7,6 +7,7 @@
 
 pub mod agents;
 pub mod capability;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;

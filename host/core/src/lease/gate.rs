@@ -26,7 +26,7 @@
 //! }
 //! ```
 //!
-//! ```compile_fail,E0599
+//! ```compile_fail,E0308
 //! use leasehold_core::lease::{gate::Permit, operation::ReadFile};
 //!
 //! fn copy(permit: &Permit<ReadFile>) -> Permit<ReadFile> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
     amount::{Amount, AmountError, Budget, Currency, Decimal, exact_add},
-    pattern::{Pattern, PatternError},
+    pattern::{Pattern, PatternError, Question},
     quote,
     target::Target,
 };
@@ -198,7 +198,8 @@ impl Lease {
     /// Whether a pattern of `namespace` matches `target` (ARCP §9.3).
     #[must_use]
     pub fn covers(&self, namespace: &Namespace, target: Target<'_>) -> bool {
-        self.patterns(namespace).iter().any(|pattern| pattern.matches(target))
+        let question = Question::new(target);
+        self.patterns(namespace).iter().any(|pattern| pattern.answers(&question))
     }
 }
 

@@ -16,7 +16,7 @@
 //! both sides may be hostile: sizes are bounded, and matching costs at most
 //! the product of two bounded lengths.
 
-use std::fmt;
+use std::{cell::OnceCell, fmt};
 
 use super::{
     Namespace, quote,
@@ -57,11 +57,15 @@ impl Pattern {
             Namespace::NetFetch if text == "**" => Glob::AnyUrl,
             Namespace::NetFetch => Glob::Url(UrlGlob::parse(text).map_err(error)?),
             Namespace::AgentDelegate => Glob::Agent {
-                whole: segments(text.split('/')).map_err(error)?,
-                name: text.split_once('@').map(|(name, _)| segments(name.split('/'))).transpose().map_err(error)?,
+                whole: Segments::new(text.split('/')).map_err(error)?,
+                name: text
+                    .split_once('@')
+                    .map(|(name, _)| Segments::new(name.split('/')))
+                    .transpose()
+                    .map_err(error)?,
             },
             Namespace::ToolCall | Namespace::ModelUse | Namespace::Vendor(_) => {
-                Glob::Name(segments(text.split('/')).map_err(error)?)
+                Glob::Name(Segments::new(text.split('/')).map_err(error)?)
             }
             Namespace::CostBudget => return Err(error("a budget is an amount, not a pattern")),
         };
@@ -71,15 +75,18 @@ impl Pattern {
     /// Whether the pattern matches `target`; never for a target of another kind.
     #[must_use]
     pub fn matches(&self, target: Target<'_>) -> bool {
-        match (&self.glob, target) {
-            (Glob::Path(path), Target::File(file)) => accepts(path, file.components().map(Symbol::Segment)),
+        self.answers(&Question::new(target))
+    }
+
+    /// Answers a question that was taken apart once for all the patterns of a lease.
+    pub(super) fn answers(&self, question: &Question<'_>) -> bool {
+        match (&self.glob, question.target) {
+            (Glob::Path(path), Target::File(_)) => path.answers(question),
             (Glob::AnyUrl, Target::Url(_)) => true,
-            (Glob::Url(glob), Target::Url(url)) => glob.matches(url),
-            (Glob::Name(name), Target::Tool(tool)) => accepts_text(name, tool.as_str()),
-            (Glob::Name(name), Target::Model(model)) => accepts_text(name, model.as_str()),
-            (Glob::Name(name), Target::Vendor(text)) => accepts_text(name, text),
+            (Glob::Url(glob), Target::Url(url)) => glob.answers(url, question),
+            (Glob::Name(name), Target::Tool(_) | Target::Model(_) | Target::Vendor(_)) => name.answers(question),
             (Glob::Agent { whole, .. }, Target::Agent(agent)) => {
-                accepts_text(whole, agent.name()) || accepts_text(whole, agent.as_str())
+                whole.answers(question) || accepts(&whole.segments, &[agent.name()])
             }
             _ => false,
         }
@@ -92,12 +99,12 @@ impl Pattern {
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         match (&self.glob, &other.glob) {
-            (Glob::Path(a), Glob::Path(b)) | (Glob::Name(a), Glob::Name(b)) => includes(a, b),
+            (Glob::Path(a), Glob::Path(b)) | (Glob::Name(a), Glob::Name(b)) => a.covers(b),
             (Glob::AnyUrl, Glob::AnyUrl | Glob::Url(_)) => true,
             (Glob::Url(a), Glob::Url(b)) => a.covers(b),
             // A name has no `@`, so whatever `x@y` matches has a name that `x` matches.
             (Glob::Agent { whole: a, .. }, Glob::Agent { whole: b, name }) => {
-                includes(a, b) || name.as_ref().is_some_and(|name| includes(a, name))
+                a.covers(b) || name.as_ref().is_some_and(|name| a.covers(name))
             }
             _ => false,
         }
@@ -143,137 +150,190 @@ enum Glob {
     },
 }
 
-type Segments = Box<[Segment]>;
+/// The segments of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Segments {
+    /// The literal segments before the first star, as text: one comparison turns most targets away.
+    head: Box<str>,
+    segments: Box<[Segment]>,
+}
+
+impl Segments {
+    /// Compiles segments; a run of `*` and `**` gets its `**` last.
+    ///
+    /// `**/*` and `*/**` both say "one or more segments". In one form they
+    /// cover each other without a special case.
+    fn new<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, &'static str> {
+        let mut segments: Vec<Segment> = Vec::new();
+        for (index, text) in texts.enumerate() {
+            if index == PATTERN_SEGMENTS_MAX {
+                return Err("it has more than 64 segments");
+            }
+            let segment = if text == "**" { Segment::AnyDepth } else { Segment::One(Text::new(text)) };
+            match segments.last() {
+                Some(Segment::AnyDepth) if segment == Segment::AnyDepth => {}
+                Some(Segment::AnyDepth) if segment.is_star() => segments.insert(segments.len() - 1, segment),
+                _ => segments.push(segment),
+            }
+        }
+        let literals: Vec<&str> = segments.iter().map_while(Segment::literal).collect();
+        Ok(Self { head: literals.join("/").into(), segments: segments.into() })
+    }
+
+    fn answers(&self, question: &Question<'_>) -> bool {
+        question.text.starts_with(&*self.head) && accepts(&self.segments, question.segments())
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        accepts(&self.segments, &other.segments)
+    }
+}
 
 /// One segment of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
     /// `**`: any number of segments.
     AnyDepth,
-    /// Exactly this segment.
-    Literal(Box<str>),
-    /// A segment with at least one `*`, never two in a row.
-    Starred(Box<str>),
-}
-
-/// What a pattern is laid against: the segments of a target, or those of another pattern.
-#[derive(Clone, Copy)]
-enum Symbol<'a> {
-    /// A segment of a target, or one of a pattern with its stars as characters.
-    Segment(&'a str),
-    /// Another pattern's `**`.
-    AnyDepth,
+    /// One segment that fits.
+    One(Text),
 }
 
 impl Segment {
-    fn accepts(&self, symbol: Symbol<'_>) -> bool {
-        match (self, symbol) {
-            (Self::Literal(literal), Symbol::Segment(text)) => **literal == *text,
-            (Self::Starred(glob), Symbol::Segment(text)) => fits(glob, text),
-            (Self::AnyDepth, _) => true,
-            // Any number of segments is not one segment.
-            (_, Symbol::AnyDepth) => false,
-        }
-    }
-
-    fn symbol(&self) -> Symbol<'_> {
-        match self {
-            Self::AnyDepth => Symbol::AnyDepth,
-            Self::Literal(text) | Self::Starred(text) => Symbol::Segment(text),
-        }
-    }
-
     fn is_star(&self) -> bool {
-        matches!(self, Self::Starred(glob) if **glob == *"*")
+        matches!(self, Self::One(text) if *text.text == *"*")
+    }
+
+    fn literal(&self) -> Option<&str> {
+        match self {
+            Self::One(Text { text, stars: None }) => Some(text),
+            _ => None,
+        }
     }
 }
 
-/// Whether the segments of `a` match whatever those of `b` match.
+/// Characters of which each `*` stands for any characters, no two stars in a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Text {
+    text: Box<str>,
+    /// Where the first and the last star are.
+    stars: Option<(usize, usize)>,
+}
+
+impl Text {
+    fn new(text: &str) -> Self {
+        let mut last = None;
+        let text: String = text.chars().filter(|c| last.replace(*c) != Some('*') || *c != '*').collect();
+        let stars = text.find('*').zip(text.rfind('*'));
+        Self { text: text.into(), stars }
+    }
+
+    fn fits(&self, other: &str) -> bool {
+        let Some((first, last)) = self.stars else { return *self.text == *other };
+        let (prefix, suffix) = (&self.text[..first], &self.text[last + 1..]);
+        let Some(mut rest) = other.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)) else {
+            return false;
+        };
+        if first == last {
+            return true;
+        }
+        // The leftmost place of each part leaves the most room for the next.
+        for part in self.text[first + 1..last].split('*') {
+            let Some((_, after)) = rest.split_once(part) else { return false };
+            rest = after;
+        }
+        true
+    }
+}
+
+/// A target, taken apart.
+pub(super) struct Question<'a> {
+    target: Target<'a>,
+    /// Empty for what is no URL, and so is `host`.
+    scheme: &'a str,
+    host: &'a str,
+    /// The segments with a `/` between them.
+    text: &'a str,
+    segments: OnceCell<Vec<&'a str>>,
+}
+
+impl<'a> Question<'a> {
+    pub(super) fn new(target: Target<'a>) -> Self {
+        let (scheme, host, text) = match target {
+            Target::File(path) => ("", "", &path.as_str()[1..]),
+            Target::Url(url) => (url.scheme(), url.host(), &url.path()[1..]),
+            Target::Tool(name) => ("", "", name.as_str()),
+            Target::Model(name) => ("", "", name.as_str()),
+            Target::Agent(name) => ("", "", name.as_str()),
+            Target::Vendor(text) => ("", "", text),
+        };
+        Self { target, scheme, host, text, segments: OnceCell::new() }
+    }
+
+    fn segments(&self) -> &[&'a str] {
+        self.segments.get_or_init(|| match self.target {
+            // The root has no names; every other text has at least one segment.
+            Target::File(_) if self.text.is_empty() => vec![],
+            _ => self.text.split('/').collect(),
+        })
+    }
+}
+
+/// What a pattern is laid against: a segment of a target, or one of another pattern.
+trait Laid {
+    /// The segment, with the stars of a pattern as characters; `None` for a `**`.
+    fn text(&self) -> Option<&str>;
+}
+
+impl Laid for &str {
+    fn text(&self) -> Option<&str> {
+        Some(self)
+    }
+}
+
+/// Laid against a pattern, another pattern is a target whose stars are characters.
 ///
-/// It is the same walk that matches a target: the stars of `b` are characters
-/// and symbols that no literal of `a` equals, so only a star of `a` can accept
-/// them, and it then accepts whatever they stand for.
-fn includes(a: &[Segment], b: &[Segment]) -> bool {
-    accepts(a, b.iter().map(Segment::symbol))
+/// No literal equals a star, so only a star can accept one, and it then
+/// accepts whatever that one stands for. Only a `**` can accept a `**`.
+impl Laid for Segment {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::AnyDepth => None,
+            Self::One(text) => Some(&text.text),
+        }
+    }
 }
 
-fn accepts_text(pattern: &[Segment], text: &str) -> bool {
-    accepts(pattern, text.split('/').map(Symbol::Segment))
-}
-
-/// Walks a pattern along symbols.
+/// Walks a pattern along what it is laid against.
 ///
 /// When a part after a `**` does not fit, only that last `**` has to take in
-/// one symbol more: an earlier one could not do better, since the parts before
-/// it already sit as far left as they can.
-fn accepts<'a>(pattern: &[Segment], mut symbols: impl Iterator<Item = Symbol<'a>> + Clone) -> bool {
-    let mut at = 0;
+/// one segment more: an earlier one could not do better, since the parts
+/// before it already sit as far left as they can.
+fn accepts<L: Laid>(pattern: &[Segment], laid: &[L]) -> bool {
+    let (mut at, mut to) = (0, 0);
     let mut last_any_depth = None;
     loop {
-        if let Some(Segment::AnyDepth) = pattern.get(at) {
-            at += 1;
-            if at == pattern.len() {
-                return true;
+        match (pattern.get(at), laid.get(to)) {
+            (Some(Segment::AnyDepth), _) => {
+                at += 1;
+                last_any_depth = Some((at, to));
             }
-            last_any_depth = Some((at, symbols.clone()));
-            continue;
-        }
-        match (pattern.get(at), symbols.next()) {
             (None, None) => return true,
-            // Too few symbols are left, and there would be fewer still further right.
+            // Too few are left, and there would be fewer still further right.
             (Some(_), None) => return false,
-            (Some(segment), Some(symbol)) if segment.accepts(symbol) => at += 1,
+            (Some(Segment::One(text)), Some(segment)) if segment.text().is_some_and(|other| text.fits(other)) => {
+                at += 1;
+                to += 1;
+            }
             (_, Some(_)) => {
                 let Some((after, from)) = &mut last_any_depth else { return false };
-                from.next();
-                at = *after;
-                symbols = from.clone();
+                if *after == pattern.len() {
+                    return true;
+                }
+                *from += 1;
+                (at, to) = (*after, *from);
             }
         }
     }
-}
-
-/// Whether a text fits a glob of literal characters and `*`, each of which stands for any characters.
-fn fits(glob: &str, text: &str) -> bool {
-    let Some((prefix, rest)) = glob.split_once('*') else { return glob == text };
-    let (middle, suffix) = rest.rsplit_once('*').map_or((None, rest), |(middle, suffix)| (Some(middle), suffix));
-    let Some(text) = text.strip_prefix(prefix).and_then(|text| text.strip_suffix(suffix)) else { return false };
-    // The leftmost place of each part leaves the most room for the next.
-    let mut rest = text;
-    for part in middle.into_iter().flat_map(|middle| middle.split('*')) {
-        let Some((_, after)) = rest.split_once(part) else { return false };
-        rest = after;
-    }
-    true
-}
-
-/// Compiles segments; a run of `*` and `**` gets its `**` last.
-///
-/// `**/*` and `*/**` both say "one or more segments". In one form they cover
-/// each other without a special case.
-fn segments<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Segments, &'static str> {
-    let mut segments: Vec<Segment> = Vec::new();
-    for (index, text) in texts.enumerate() {
-        if index == PATTERN_SEGMENTS_MAX {
-            return Err("it has more than 64 segments");
-        }
-        let segment = match text {
-            "**" => Segment::AnyDepth,
-            _ if text.contains('*') => Segment::Starred(without_star_runs(text).into()),
-            _ => Segment::Literal(text.into()),
-        };
-        match segments.last() {
-            Some(Segment::AnyDepth) if segment == Segment::AnyDepth => {}
-            Some(Segment::AnyDepth) if segment.is_star() => segments.insert(segments.len() - 1, segment),
-            _ => segments.push(segment),
-        }
-    }
-    Ok(segments.into())
-}
-
-fn without_star_runs(text: &str) -> String {
-    let mut last = None;
-    text.chars().filter(|c| last.replace(*c) != Some('*') || *c != '*').collect()
 }
 
 fn path_segments(text: &str) -> Result<Segments, &'static str> {
@@ -283,14 +343,14 @@ fn path_segments(text: &str) -> Result<Segments, &'static str> {
     if text.split('/').any(|segment| segment == "..") {
         return Err("`..` is not allowed");
     }
-    segments(text.split('/').filter(|segment| !matches!(*segment, "" | ".")))
+    Segments::new(text.split('/').filter(|segment| !matches!(*segment, "" | ".")))
 }
 
 /// A URL pattern in the canonical form of the URLs it is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct UrlGlob {
     scheme: Box<str>,
-    host: Box<str>,
+    host: Text,
     port: Port,
     path: Segments,
     query: Option<Box<str>>,
@@ -332,27 +392,27 @@ impl UrlGlob {
         let url = FetchUrl::parse(&starless).map_err(|error| error.reason())?;
         Ok(Self {
             scheme: url.scheme().into(),
-            host: starred_host.unwrap_or_else(|| url.host().to_owned()).into(),
+            host: Text::new(starred_host.as_deref().unwrap_or(url.host())),
             port: if port == Some("*") { Port::Any } else { Port::Exactly(url.port()) },
-            path: segments(url.segments())?,
+            path: Segments::new(url.path()[1..].split('/'))?,
             query: url.query().map(Into::into),
         })
     }
 
-    fn matches(&self, url: &FetchUrl) -> bool {
-        *self.scheme == *url.scheme()
+    fn answers(&self, url: &FetchUrl, question: &Question<'_>) -> bool {
+        self.host.fits(question.host)
+            && *self.scheme == *question.scheme
             && (self.port == Port::Any || self.port == Port::Exactly(url.port()))
-            && fits(&self.host, url.host())
             && self.query.as_deref().is_none_or(|query| url.query() == Some(query))
-            && accepts(&self.path, url.segments().map(Symbol::Segment))
+            && self.path.answers(question)
     }
 
     fn covers(&self, other: &Self) -> bool {
         self.scheme == other.scheme
+            && self.host.fits(&other.host.text)
             && (self.port == Port::Any || self.port == other.port)
-            && fits(&self.host, &other.host)
             && self.query.as_ref().is_none_or(|query| other.query.as_ref() == Some(query))
-            && includes(&self.path, &other.path)
+            && self.path.covers(&other.path)
     }
 }
 
@@ -363,7 +423,7 @@ fn canonical_starred_host(host: &str) -> Result<String, &'static str> {
         .split('.')
         .map(|label| {
             if !label.is_empty() && label.bytes().all(|byte| is_host_byte(byte) || byte == b'*') {
-                return Ok(without_star_runs(&label.to_ascii_lowercase()));
+                return Ok(label.to_ascii_lowercase());
             }
             if label.is_ascii() || label.contains('*') {
                 return Err("its host is malformed; beside a `*` write a name in Punycode");

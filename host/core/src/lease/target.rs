@@ -229,9 +229,10 @@ impl FetchUrl {
         self.0.port()
     }
 
-    /// The path's segments; `/` alone is one empty segment.
-    pub fn segments(&self) -> impl Iterator<Item = &str> + Clone {
-        self.0.path()[1..].split('/')
+    /// The path; it begins with `/`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.0.path()
     }
 
     /// The query, without its `?`.

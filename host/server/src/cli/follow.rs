@@ -1,0 +1,284 @@
+//! The live view of a job: what a person sees of the frames a client gets.
+//!
+//! Everything that happens goes to standard error, the result to standard
+//! output, so that `leasehold submit … > report.md` does what it says. On a
+//! terminal there is a progress bar; elsewhere plain lines. With `--json` the
+//! frames themselves go to standard output, one a line.
+
+use std::{collections::HashMap, io::Write as _, path::PathBuf, time::Duration};
+
+use console::style;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::{Failure, output};
+use crate::client::{self, Client, Frame};
+
+/// How a job is shown.
+pub struct View {
+    as_json: bool,
+    terminal: bool,
+    bar: ProgressBar,
+    /// Calls whose result has not come yet.
+    calls: HashMap<String, String>,
+    chunks: Vec<Value>,
+    /// The last tenth of the progress that a plain view has shown.
+    shown_tenth: u64,
+    counts: Counts,
+    output: Option<PathBuf>,
+}
+
+/// What happened, for the last line.
+#[derive(Default)]
+struct Counts {
+    allowed: u64,
+    denied: u64,
+}
+
+impl View {
+    /// Begins a view; `output` gets the result instead of standard output.
+    pub fn new(as_json: bool, output: Option<PathBuf>) -> Self {
+        let terminal = !as_json && console::user_attended_stderr();
+        let bar = ProgressBar::with_draw_target(
+            None,
+            if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
+        );
+        bar.set_style(spinner());
+        if terminal {
+            bar.enable_steady_tick(Duration::from_millis(120));
+        }
+        Self {
+            as_json,
+            terminal,
+            bar,
+            calls: HashMap::new(),
+            chunks: Vec::new(),
+            shown_tenth: 0,
+            counts: Counts::default(),
+            output,
+        }
+    }
+
+    /// Says that a job was accepted, and under which lease.
+    pub fn accepted(&self, accepted: &client::Accepted) {
+        if self.as_json {
+            output::line(&json!({ "type": "job.accepted", "job_id": accepted.job_id, "payload": accepted.payload }));
+            return;
+        }
+        let agent = accepted.payload["agent"].as_str().unwrap_or_default();
+        self.say(&format!("{} {agent} as {}", style("accepted").bold(), accepted.job_id));
+        let lease = accepted.payload["lease"].as_object();
+        if lease.is_none_or(serde_json::Map::is_empty) {
+            self.say("  lease  nothing granted");
+        }
+        for (namespace, patterns) in lease.into_iter().flatten() {
+            let patterns: Vec<&str> = patterns.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            self.say(&format!("  lease  {namespace}: {}", patterns.join("  ")));
+        }
+        if let Some(at) = accepted.payload["lease_constraints"]["expires_at"].as_str() {
+            self.say(&format!("  lease  until {at}"));
+        }
+    }
+
+    /// Shows one frame.
+    pub fn frame(&mut self, frame: &Frame) {
+        if self.as_json {
+            output::line(&json!({
+                "type": frame.kind, "job_id": frame.job_id, "event_seq": frame.event_seq, "payload": frame.payload,
+            }));
+        } else if let Some((kind, body)) = frame.event() {
+            self.event(kind, body);
+        }
+    }
+
+    /// Shows the end and puts out the result. Fails if the job did.
+    pub fn end(mut self, frame: &Frame) -> Result<(), Failure> {
+        self.bar.finish_and_clear();
+        let payload = &frame.payload;
+        let status = payload["final_status"].as_str().unwrap_or("error").to_owned();
+        if !self.as_json {
+            let Counts { allowed, denied } = self.counts;
+            let calls = match (allowed, denied) {
+                (0, 0) => String::new(),
+                (allowed, denied) => format!(" ({allowed} calls allowed, {denied} denied)"),
+            };
+            let mark = if status == "success" { style(&status).green() } else { style(&status).red() };
+            self.say(&format!("{}{calls}", mark.bold()));
+            if let Some(message) = payload["message"].as_str() {
+                self.say(&format!("  {}: {message}", payload["code"].as_str().unwrap_or_default()));
+            }
+            if let Some(summary) = payload["summary"].as_str() {
+                self.say(&format!("  {summary}"));
+            }
+        }
+        if status != "success" {
+            return Err(Failure::JobFailed);
+        }
+        let result = match payload.get("result_id") {
+            Some(_) => client::assemble(&self.chunks)?,
+            None => {
+                let mut text = serde_json::to_vec_pretty(&payload["result"]).unwrap_or_default();
+                text.push(b'\n');
+                text
+            }
+        };
+        match &self.output {
+            Some(path) => std::fs::write(path, result)
+                .map_err(|error| Failure::Usage(format!("--output {}: {error}", path.display())))?,
+            None if self.as_json => {}
+            None => {
+                // A reader that has closed the pipe has read enough.
+                let _ = std::io::stdout().write_all(&result);
+            }
+        }
+        self.chunks.clear();
+        Ok(())
+    }
+
+    fn event(&mut self, kind: &str, body: &Value) {
+        let text = |key: &str| clean(body[key].as_str().unwrap_or_default());
+        match kind {
+            "log" => {
+                let level = text("level");
+                let mark = match level.as_str() {
+                    "error" => style(level).red(),
+                    "warn" => style(level).yellow(),
+                    _ => style(level).dim(),
+                };
+                self.say(&format!("{mark:>9}  {}", text("message")));
+            }
+            "thought" => self.say(&format!("{:>9}  {}", style("thought").magenta(), text("text"))),
+            "status" => self.say(&format!("{:>9}  {} {}", style("status").cyan(), text("phase"), text("message"))),
+            "progress" => self.progress(body),
+            "metric" => self.metric(body),
+            "tool_call" => {
+                let target = ["path", "url", "name"].iter().find_map(|key| body["args"][key].as_str());
+                let call = format!("{} {}", text("tool"), clean(target.unwrap_or_default()));
+                self.calls.insert(text("call_id"), call);
+            }
+            "tool_result" => self.call(body),
+            "artifact_ref" => self.say(&format!("{:>9}  {}", style("artifact").cyan(), text("uri"))),
+            "result_chunk" => self.chunks.push(body.clone()),
+            other => self.say(&format!("{:>9}  {body}", style(clean(other)).cyan())),
+        }
+    }
+
+    /// A capability call: allowed or denied, and why.
+    fn call(&mut self, body: &Value) {
+        let call = self.calls.remove(body["call_id"].as_str().unwrap_or_default()).unwrap_or_default();
+        match body.get("error") {
+            Some(error) => {
+                self.counts.denied += 1;
+                let code = error["code"].as_str().unwrap_or_default();
+                let message = clean(error["message"].as_str().unwrap_or_default());
+                self.say(&format!("{:>9}  {call}  {code}: {message}", style("denied").red().bold()));
+            }
+            None => {
+                self.counts.allowed += 1;
+                let result = &body["result"];
+                let what = match (result["size_bytes"].as_u64(), result["entries"].as_u64()) {
+                    (Some(bytes), _) => output::size(bytes),
+                    (_, Some(entries)) => format!("{entries} entries"),
+                    _ => String::new(),
+                };
+                self.say(&format!("{:>9}  {call}  {}", style("allowed").green(), style(what).dim()));
+            }
+        }
+    }
+
+    fn metric(&self, body: &Value) {
+        let (name, unit) = (body["name"].as_str().unwrap_or_default(), body["unit"].as_str().unwrap_or_default());
+        match name {
+            "cost.budget.remaining" => {
+                self.say(&format!("{:>9}  {unit} {} left", style("budget").yellow(), body["value"]));
+                self.bar.set_prefix(format!("{unit} {} left", body["value"]));
+            }
+            // A cost shows in what is left; one line a file would hide everything else.
+            name if name.starts_with("cost.") => {}
+            name => self.say(&format!("{:>9}  {} = {} {unit}", style("metric").dim(), clean(name), body["value"])),
+        }
+    }
+
+    fn progress(&mut self, body: &Value) {
+        let current = body["current"].as_u64().unwrap_or_default();
+        let units = clean(body["units"].as_str().unwrap_or_default());
+        let message = clean(body["message"].as_str().unwrap_or_default());
+        let Some(total) = body["total"].as_u64().filter(|total| *total > 0) else {
+            self.bar.set_message(format!("{current} {units} {message}"));
+            return;
+        };
+        if self.bar.length() != Some(total) {
+            self.bar.set_length(total);
+            self.bar.set_style(measured());
+        }
+        self.bar.set_position(current);
+        self.bar.set_message(format!("{units} {message}"));
+        let tenth = current * 10 / total;
+        if !self.terminal && (tenth > self.shown_tenth || current == total) {
+            self.shown_tenth = tenth;
+            self.say(&format!("{:>9}  {current}/{total} {units}", "progress"));
+        }
+    }
+
+    fn say(&self, line: &str) {
+        if self.terminal {
+            self.bar.println(line);
+        } else {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// Follows a job to its end. The first Ctrl-C cancels it, the second leaves.
+pub async fn follow(client: &mut Client, job_id: &str, mut view: View) -> Result<(), Failure> {
+    let mut asked = false;
+    loop {
+        let event = tokio::select! {
+            event = client.next_event() => Some(event),
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        match event {
+            Some(frame) => {
+                let frame = frame?;
+                if frame.job_id.as_deref() != Some(job_id) {
+                    continue;
+                }
+                view.frame(&frame);
+                if frame.is_terminal() {
+                    return view.end(&frame);
+                }
+            }
+            None if asked => return Err(Failure::Interrupted),
+            None => {
+                asked = true;
+                view.say("cancelling; Ctrl-C again to leave the job to itself");
+                client.cancel(job_id, Some("interrupted at the terminal")).await?;
+            }
+        }
+    }
+}
+
+/// An agent's text must not move the cursor or colour the terminal of whoever watches it.
+fn clean(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() && character != '\t' { '�' } else { character }).collect()
+}
+
+fn spinner() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {msg} {prefix:.yellow}").expect("the template is valid")
+}
+
+fn measured() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} [{bar:32.cyan/dim}] {pos}/{len} {wide_msg} {prefix:.yellow}")
+        .expect("the template is valid")
+        .progress_chars("█▉▊▋▌▍▎▏ ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_cannot_send_control_sequences_to_a_terminal() {
+        assert_eq!(clean("a\u{1b}[2Jb\r\nc\td"), "a�[2Jb��c\td");
+    }
+}

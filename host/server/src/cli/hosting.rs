@@ -1,0 +1,107 @@
+//! `serve` and `stdio`.
+
+use leasehold_core::id::Principal;
+use serde_json::json;
+
+use super::{Failure, output};
+use crate::{
+    agents::registry::RegisterError,
+    config::Config,
+    host::{Host, Parts},
+    transport::Transport,
+};
+
+/// Serves WebSocket clients until the process is told to stop.
+pub async fn serve(config: Config, as_json: bool) -> Result<(), Failure> {
+    let host = Host::start(config, Parts::default()).await?;
+    register(&host).await?;
+    let listener = host.listen().await?;
+    let address = listener.local_addr().map_err(anyhow::Error::from)?;
+    let url = format!("ws://{address}/arcp");
+    if let Some(token) = host.made_token() {
+        // The one place a token is shown: it was made a moment ago and nobody else can know it.
+        eprintln!("no token is configured; this one is good until the host stops: {}", token.expose());
+    }
+    let (agents, live) = (host.registry().all().len(), host.live_agents());
+    if as_json {
+        output::line(&json!({ "url": url, "agents": agents, "live_agents_max": live }));
+    } else {
+        output::text_line(&format!("leasehold ready at {url} ({agents} agents, up to {live} jobs at once)"));
+    }
+    serve_until_told(&host, listener).await;
+    host.close().await;
+    Ok(())
+}
+
+async fn serve_until_told(host: &Host, listener: tokio::net::TcpListener) {
+    let serving = host.serve(listener);
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => {}
+        () = told_to_stop() => {
+            tracing::info!("stopping");
+            host.stop();
+            // Sessions say goodbye; one that does not listen is not waited for.
+            if tokio::time::timeout(GOODBYE, &mut serving).await.is_err() {
+                tracing::warn!("some sessions did not close in time");
+            }
+        }
+    }
+}
+
+/// How long sessions have to close when the host stops.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Serves the process that started this one.
+pub async fn stdio(config: Config) -> Result<(), Failure> {
+    let frame_bytes_max = config.server.frame_bytes_max;
+    // Whoever holds the pipes may do what the policy gives to `local`, unless tokens are configured.
+    let owner = config.tokens.is_empty().then(|| Principal::new("local"));
+    let host = Host::start(config, Parts { owner, ..Parts::default() }).await?;
+    register(&host).await?;
+    let transport = Transport::lines(tokio::io::stdin(), tokio::io::stdout(), frame_bytes_max);
+    tokio::select! {
+        () = host.serve_one(transport) => {}
+        () = told_to_stop() => {}
+    }
+    host.close().await;
+    Ok(())
+}
+
+/// Registers the agents and says which files are none.
+pub async fn register(host: &Host) -> Result<(), Failure> {
+    let problems = host.register_agents().await.map_err(|error| match error {
+        RegisterError::Read { .. } => {
+            Failure::Usage(format!("--agents {error}; name a folder that holds NAME@VERSION.wasm files"))
+        }
+        other => Failure::Usage(format!("--agents {other}")),
+    })?;
+    for problem in problems {
+        tracing::error!(%problem, "an agent was left out");
+    }
+    Ok(())
+}
+
+/// Returns on SIGTERM or SIGINT.
+async fn told_to_stop() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM cannot be caught");
+                std::future::pending().await
+            }
+        }
+    };
+    tokio::select! {
+        () = terminate => {}
+        outcome = tokio::signal::ctrl_c() => {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "SIGINT cannot be caught");
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The command line: what each command is called with, and what its exit code means.
+
+mod agents;
+mod demo;
+mod follow;
+mod hosting;
+mod jobs;
+mod output;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use leasehold_core::secret::Secret;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    client::ClientError,
+    config::{self, Config, ConfigError, MountEntry, TokenSource},
+};
+
+/// A host that runs untrusted AI agents as WebAssembly components under a lease.
+///
+/// Exit codes: 0 success; 1 the job did not end with success; 2 wrong usage or
+/// settings; 3 cannot connect to the host; 4 the host refused; 5 something
+/// else failed; 130 interrupted twice.
+#[derive(Debug, Parser)]
+#[command(name = "leasehold", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// How log lines are written (to standard error).
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "LEASEHOLD_LOG_FORMAT")]
+    log_format: LogFormat,
+
+    /// Which log lines are written, such as `debug` or `leasehold=debug,info`.
+    #[arg(long, global = true, value_name = "FILTER", env = "LEASEHOLD_LOG")]
+    log: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve ARCP clients over WebSocket.
+    Serve {
+        #[command(flatten)]
+        host: HostArgs,
+        /// Print the ready line as a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve one ARCP client over standard input and output.
+    Stdio {
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Run one agent in a host of its own and watch it.
+    Run(Box<jobs::RunArgs>),
+    /// Submit a job to a host and follow it to its end. Ctrl-C cancels it.
+    Submit(Box<jobs::SubmitArgs>),
+    /// List the jobs of a host.
+    Jobs(jobs::JobsArgs),
+    /// List the agents of a host, or of a folder.
+    Agents(agents::AgentsArgs),
+    /// Show what a component is and the authority it could ever use.
+    Inspect(agents::InspectArgs),
+    /// Start a new agent project in Rust.
+    New(agents::NewArgs),
+    /// Build agent projects and place them as NAME@VERSION.wasm.
+    Build(agents::BuildArgs),
+    /// Build the example agents, start a host, and watch a job under a lease.
+    Demo(demo::DemoArgs),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the version.
+    Version {
+        /// Print a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What a host is made of. A flag wins over the file.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct HostArgs {
+    /// A settings file; `host/server/leasehold.toml` in the sources documents every key.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The address to listen on [default: 127.0.0.1:7777].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<std::net::SocketAddr>,
+    /// A token that clients may use, and the principal it names. May be repeated.
+    ///
+    /// A command line can be read by other users of the machine: prefer
+    /// `[tokens]` with `file` or `env` where there are any.
+    #[arg(long, value_name = "NAME=TOKEN", value_parser = config::parse_token)]
+    token: Vec<(String, Secret)>,
+    /// The folder of the agents [default: agents].
+    #[arg(long, value_name = "DIR")]
+    agents: Option<PathBuf>,
+    /// The folder of journals and compiled agents [default: data].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// A folder that jobs can be granted, and the path they see it under. May be repeated.
+    #[arg(long, value_name = "/VIRTUAL=DIR[:ro|:rw]", value_parser = config::parse_mount)]
+    mount: Vec<MountEntry>,
+}
+
+impl HostArgs {
+    /// The settings: defaults, then the file, then the flags.
+    fn settings(self) -> Result<Config, ConfigError> {
+        let mut config = match &self.config {
+            Some(path) => Config::load(path).map_err(|error| ConfigError(format!("--config {error}")))?,
+            None => Config::default(),
+        };
+        config.server.listen = self.listen.unwrap_or(config.server.listen);
+        config.server.agents = self.agents.unwrap_or(config.server.agents);
+        config.server.data = self.data.unwrap_or(config.server.data);
+        for (name, token) in self.token {
+            config.tokens.insert(name, TokenSource::Text(token));
+        }
+        for mount in self.mount {
+            config.mounts.retain(|known| known.at != mount.at);
+            config.mounts.push(mount);
+        }
+        Ok(config)
+    }
+}
+
+/// Which host a client command talks to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClientArgs {
+    /// The host's address.
+    #[arg(long, env = "LEASEHOLD_URL", default_value = "ws://127.0.0.1:7777/arcp")]
+    url: String,
+    /// The token, unless the host needs none.
+    #[arg(long, env = "LEASEHOLD_TOKEN", hide_env_values = true, value_parser = secret)]
+    token: Option<Secret>,
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
+}
+
+/// How a command failed, which decides the exit code.
+#[derive(Debug)]
+enum Failure {
+    /// 1
+    JobFailed,
+    /// 2
+    Usage(String),
+    /// 3
+    CannotConnect(String),
+    /// 4
+    Refused(String),
+    /// 5
+    Other(anyhow::Error),
+    /// 130
+    Interrupted,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<crate::host::StartError> for Failure {
+    fn from(error: crate::host::StartError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match &error {
+            ClientError::Connect { .. } => Self::CannotConnect(error.to_string()),
+            ClientError::Unauthenticated { .. } | ClientError::Refused { .. } => Self::Refused(error.to_string()),
+            _ => Self::Other(error.into()),
+        }
+    }
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(&cli);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit(Err(Failure::Other(error.into()))),
+    };
+    let outcome = runtime.block_on(dispatch(cli.command));
+    // What still blocks on a thread (an interrupted compilation) must not hold the program up.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    exit(outcome)
+}
+
+async fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve { host, json } => hosting::serve(host.settings()?, json).await,
+        Command::Stdio { host } => hosting::stdio(host.settings()?).await,
+        Command::Run(args) => jobs::run(*args).await,
+        Command::Submit(args) => jobs::submit(*args).await,
+        Command::Jobs(args) => jobs::list(args).await,
+        Command::Agents(args) => agents::list(args).await,
+        Command::Inspect(args) => agents::inspect(&args),
+        Command::New(args) => agents::new(&args),
+        Command::Build(args) => agents::build(args).await,
+        Command::Demo(args) => demo::demo(args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "leasehold", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Version { json } => {
+            let version = env!("CARGO_PKG_VERSION");
+            if json {
+                output::line(&serde_json::json!({ "name": "leasehold", "version": version, "arcp": "1.1" }));
+            } else {
+                println!("leasehold {version} (ARCP 1.1)");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn exit(outcome: Result<(), Failure>) -> ExitCode {
+    let (code, said) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::JobFailed) => (1, None),
+        Err(Failure::Usage(message)) => (2, Some(message)),
+        Err(Failure::CannotConnect(message)) => (3, Some(message)),
+        Err(Failure::Refused(message)) => (4, Some(message)),
+        Err(Failure::Other(error)) => (5, Some(format!("{error:#}"))),
+        Err(Failure::Interrupted) => (130, Some("interrupted".to_owned())),
+    };
+    if let Some(message) = said {
+        eprintln!("error: {message}");
+    }
+    ExitCode::from(code)
+}
+
+/// Sets up the log on standard error: standard output belongs to what was asked for.
+fn log(cli: &Cli) {
+    let serving = matches!(cli.command, Command::Serve { .. } | Command::Stdio { .. });
+    let default = if serving { "info" } else { "warn" };
+    let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(default)).unwrap_or_else(|error| {
+        eprintln!("warning: --log: {error}; using `{default}`");
+        EnvFilter::new(default)
+    });
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match cli.log_format {
+        LogFormat::Text => builder.with_ansi(console::colors_enabled_stderr()).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("leasehold.toml");
+        let text = "[server]\nlisten = \"127.0.0.1:1\"\ndata = \"d\"\n[[mounts]]\nat = \"/w\"\npath = \"a\"\n";
+        std::fs::write(&file, text).unwrap();
+        let args = HostArgs {
+            config: Some(file),
+            listen: Some("127.0.0.1:2".parse().unwrap()),
+            mount: vec![config::parse_mount("/w=b:rw").unwrap()],
+            ..HostArgs::default()
+        };
+        let config = args.settings().unwrap();
+        assert_eq!(config.server.listen.port(), 2);
+        assert_eq!(config.server.data, dir.path().join("d")); // relative to its file
+        assert_eq!(config.mounts.len(), 1);
+        assert_eq!(config.mounts[0].path, PathBuf::from("b"));
+    }
+}
