@@ -163,7 +163,10 @@ impl Driver {
             Ok(records) => records,
             Err(error) => {
                 tracing::error!(session_id = %self.session_id, job_id = %page.job_id, error, "a journal cannot be read");
-                return Ok(Some(Ending::Close(CloseReason::new(CloseReason::INTERNAL, "the host cannot read a journal"))));
+                return Ok(Some(Ending::Close(CloseReason::new(
+                    CloseReason::INTERNAL,
+                    "the host cannot read a journal",
+                ))));
             }
         };
         let mut cursor = None;
@@ -287,6 +290,7 @@ impl Driver {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "it lives for one turn of the loop and never moves to the heap")]
 enum Event {
     One(Input),
     Incoming(Incoming),

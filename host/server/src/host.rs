@@ -151,7 +151,9 @@ impl Host {
     /// If the address is taken or not this machine's.
     pub async fn listen(&self) -> Result<TcpListener, StartError> {
         let listen = self.config.server.listen;
-        TcpListener::bind(listen).await.map_err(|error| StartError::new(format_args!("cannot listen on {listen}"), error))
+        TcpListener::bind(listen)
+            .await
+            .map_err(|error| StartError::new(format_args!("cannot listen on {listen}"), error))
     }
 
     /// Serves WebSocket clients until [`stop`](Self::stop).

@@ -280,16 +280,17 @@ impl Jobs {
     /// `INVALID_REQUEST` for a cursor that is none.
     pub fn list(&self, principal: &Principal, list: &ListJobs) -> Result<(Vec<JobSummary>, Option<String>), Refusal> {
         let limit = list.limit.map_or(PAGE_DEFAULT, |limit| usize::try_from(limit).unwrap_or(PAGE_MAX).min(PAGE_MAX));
-        let before = match list.cursor.as_deref() {
-            None => None,
-            // The last job of the page before: new jobs come in ahead of it and move nothing.
-            Some(cursor) => {
-                let cursor = cursor.parse::<JobId>();
-                Some(cursor.map_err(|_| {
-                    Refusal::invalid("session.list_jobs: `payload.cursor` is not one this host gave")
-                })?)
-            }
-        };
+        let before =
+            match list.cursor.as_deref() {
+                None => None,
+                // The last job of the page before: new jobs come in ahead of it and move nothing.
+                Some(cursor) => {
+                    let cursor = cursor.parse::<JobId>();
+                    Some(cursor.map_err(|_| {
+                        Refusal::invalid("session.list_jobs: `payload.cursor` is not one this host gave")
+                    })?)
+                }
+            };
         let index = self.index();
         let mut page: Vec<JobSummary> = Vec::new();
         let mine = index.by_principal.get(principal).into_iter().flat_map(|jobs| jobs.keys().rev());
@@ -362,8 +363,10 @@ impl Jobs {
         let status = if let Some(Record::Ended { end, .. }) = last {
             end.status()
         } else {
-            let refusal = Refusal::new(ErrorCode::InternalError, "the host was stopped while the job ran; submit it again");
-            let ended = Record::Ended { at: self.world.clock.now(), end: End::Failed { status: Status::Error, refusal } };
+            let refusal =
+                Refusal::new(ErrorCode::InternalError, "the host was stopped while the job ran; submit it again");
+            let ended =
+                Record::Ended { at: self.world.clock.now(), end: End::Failed { status: Status::Error, refusal } };
             store.append(stream, end, vec![Bytes::from(ended.encode())]).await?;
             tracing::warn!(job_id = %accepted.job_id, "a job that was interrupted has been ended");
             Status::Error
@@ -375,7 +378,8 @@ impl Jobs {
 
     /// Ends a job whose runner is gone.
     async fn end_by_force(&self, job_id: JobId, why: &str) {
-        let journal = self.index().jobs.get(&job_id).and_then(|entry| Some(Arc::clone(&entry.running.as_ref()?.journal)));
+        let journal =
+            self.index().jobs.get(&job_id).and_then(|entry| Some(Arc::clone(&entry.running.as_ref()?.journal)));
         let Some(journal) = journal else { return };
         let refusal = Refusal::new(ErrorCode::InternalError, why);
         let end = End::Failed { status: Status::Error, refusal };
@@ -395,10 +399,9 @@ impl Jobs {
 
     fn remember(&self, accepted: &Accepted, status: Status, running: Option<(&Arc<Control>, &Arc<Journal>)>) {
         let summary = summary(accepted, status);
-        let running = running
-            .map(|(control, journal)| Running { control: Arc::clone(control), journal: Arc::clone(journal) });
-        let entry =
-            Entry { principal: accepted.principal.clone(), session_id: accepted.session_id, summary, running };
+        let running =
+            running.map(|(control, journal)| Running { control: Arc::clone(control), journal: Arc::clone(journal) });
+        let entry = Entry { principal: accepted.principal.clone(), session_id: accepted.session_id, summary, running };
         let mut index = self.index();
         index.by_principal.entry(accepted.principal.clone()).or_default().insert(accepted.job_id, ());
         index.jobs.insert(accepted.job_id, entry);

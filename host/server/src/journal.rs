@@ -307,7 +307,8 @@ mod tests {
     #[tokio::test]
     async fn a_full_journal_takes_only_the_end() {
         let bounds = Bounds { total_bytes_max: 100, ..BOUNDS };
-        let journal = Journal::new(Arc::new(Memory::default()), JobId::new(Ulid::from_parts(0, 1)), Position::ZERO, bounds);
+        let journal =
+            Journal::new(Arc::new(Memory::default()), JobId::new(Ulid::from_parts(0, 1)), Position::ZERO, bounds);
         assert!(journal.append(&record(1)).is_ok());
         assert!(matches!(journal.append(&record(2)), Err(JournalError::Full(100))));
         let mark = journal.append(&ended()).unwrap();

@@ -53,10 +53,8 @@ impl Policy {
             }
         }
         let lease = Lease::parse(&grants).map_err(|error| Refusal::invalid(error.to_string()))?;
-        let ceilings = ceilings
-            .into_iter()
-            .map(|(principal, lease)| (principal, Authority { lease, expires_at: None }))
-            .collect();
+        let ceilings =
+            ceilings.into_iter().map(|(principal, lease)| (principal, Authority { lease, expires_at: None })).collect();
         Ok(Self { tokens, ceilings, fallback: Authority { lease, expires_at: None }, anonymous: None })
     }
 
@@ -99,7 +97,6 @@ fn digest(token: &Secret) -> [u8; 32] {
     Sha256::digest(token.expose()).into()
 }
 
-
 #[cfg(test)]
 mod tests {
     use leasehold_core::error::ErrorCode;
@@ -128,9 +125,13 @@ mod tests {
     #[test]
     fn a_token_names_its_principal_and_nothing_else_does() {
         let policy = policy(&[]);
-        for (token, expected) in
-            [(Some("tk-a"), Some("alice")), (Some("tk-b"), Some("bob")), (Some("tk-"), None), (Some(""), None), (None, None)]
-        {
+        for (token, expected) in [
+            (Some("tk-a"), Some("alice")),
+            (Some("tk-b"), Some("bob")),
+            (Some("tk-"), None),
+            (Some(""), None),
+            (None, None),
+        ] {
             let token = token.map(Secret::new);
             assert_eq!(policy.authenticate(token.as_ref()).as_ref().map(Principal::as_str), expected);
         }

@@ -14,11 +14,7 @@ use leasehold_core::{
 
 use crate::{
     agents::registry::Agent,
-    capability::{
-        Control, JobCtx, World,
-        bindings::types::Error,
-        shown, truncate,
-    },
+    capability::{Control, JobCtx, World, bindings::types::Error, shown, truncate},
     clock,
     journal::{Journal, JournalError},
     sandbox::{
@@ -189,7 +185,9 @@ impl Run {
                 return failed(Status::Error, ErrorCode::InternalError, message);
             }
         };
-        if !chunks.finished() && let Ok(last) = chunks.finish() {
+        if !chunks.finished()
+            && let Ok(last) = chunks.finish()
+        {
             let closed = self.close_stream(last);
             if let Err(error) = closed {
                 return journal_end(&error);

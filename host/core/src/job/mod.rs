@@ -2,4 +2,3 @@
 
 pub mod chunks;
 pub mod record;
-

@@ -229,13 +229,16 @@ impl Text {
 
     fn fits(&self, other: &str) -> bool {
         let Some((first, last)) = self.stars else { return *self.text == *other };
-        let (prefix, suffix) = (&self.text[..first], &self.text[last + 1..]);
-        let Some(mut rest) = other.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)) else {
+        // Bytes, because most questions end here, and a slice of a `str` looks for character borders.
+        let (glob, bytes) = (self.text.as_bytes(), other.as_bytes());
+        let (prefix, suffix) = (&glob[..first], &glob[last + 1..]);
+        if bytes.len() < prefix.len() + suffix.len() || !bytes.ends_with(suffix) || !bytes.starts_with(prefix) {
             return false;
-        };
+        }
         if first == last {
             return true;
         }
+        let mut rest = &other[prefix.len()..other.len() - suffix.len()];
         // The leftmost place of each part leaves the most room for the next.
         for part in self.text[first + 1..last].split('*') {
             let Some((_, after)) = rest.split_once(part) else { return false };

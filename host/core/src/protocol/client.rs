@@ -200,13 +200,9 @@ fn understand(envelope: &Envelope<'_>, id: Option<&str>) -> Result<ClientMessage
         "session.hello" => ClientMessage::Hello(payload::<wire::Hello>(kind, raw)?.into()),
         "session.ping" => ClientMessage::Ping { nonce: payload::<wire::Ping>(kind, raw)?.nonce },
         "session.pong" => ClientMessage::Pong,
-        "session.ack" => {
-            ClientMessage::Ack { last_processed_seq: payload::<wire::Ack>(kind, raw)?.last_processed_seq }
-        }
+        "session.ack" => ClientMessage::Ack { last_processed_seq: payload::<wire::Ack>(kind, raw)?.last_processed_seq },
         "session.list_jobs" => ClientMessage::ListJobs(payload::<wire::ListJobs>(kind, raw)?.into()),
-        "session.close" | "session.bye" => {
-            ClientMessage::Close { reason: payload::<wire::Reason>(kind, raw)?.reason }
-        }
+        "session.close" | "session.bye" => ClientMessage::Close { reason: payload::<wire::Reason>(kind, raw)?.reason },
         "job.submit" => {
             let submit = payload::<wire::Submit>(kind, raw)?;
             ClientMessage::Submit(Box::new(submit.checked(envelope.idempotency_key.as_deref())?))
@@ -424,7 +420,11 @@ mod wire {
         let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
         let whole = number.as_u64().or_else(|| {
             let float = number.as_f64()?;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and in range")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "checked to be whole and in range"
+            )]
             (float.fract() == 0.0 && (0.0..=4_294_967_295.0).contains(&float)).then_some(float as u64)
         });
         whole
@@ -539,7 +539,8 @@ mod tests {
             let submit = submit(payload).unwrap();
             assert!(submit.input.is_null() && submit.lease_request.is_empty() && submit.max_runtime_sec.is_none());
         }
-        let one = submit(r#"{"agent":"a","input":[],"lease_request":{"fs.read":"/a"},"max_runtime_sec":60.0}"#).unwrap();
+        let one =
+            submit(r#"{"agent":"a","input":[],"lease_request":{"fs.read":"/a"},"max_runtime_sec":60.0}"#).unwrap();
         assert_eq!(one.lease_request["fs.read"], ["/a"]);
         assert_eq!(one.max_runtime_sec.map(NonZeroU32::get), Some(60));
         assert_eq!(one.input.as_str(), "[]");

@@ -365,9 +365,7 @@ impl ServerMessage {
                 let head = Head::of("job.cancelled").echo(&**request).job(*job_id, *trace_id);
                 write(head, &payload::Cancelled { job_id: *job_id, reason: reason.as_deref() })
             }
-            Self::Event { place, ts, event } => {
-                write(Head::of("job.event").place(place), &Payload { event, ts: *ts })
-            }
+            Self::Event { place, ts, event } => write(Head::of("job.event").place(place), &Payload { event, ts: *ts }),
             Self::Terminal { place, request, completed_at, terminal } => {
                 let (kind, payload) = payload::Terminal::new(place.job_id, *completed_at, terminal, stamp.dialect);
                 write(Head::of(kind).place(place).correlated(request), &payload)
@@ -402,9 +400,9 @@ impl<P: Serialize> ErasedPayload for P {
 /// Payloads as they are written.
 mod payload {
     use super::{
-        AgentInfo, BTreeMap, BudgetForm, Currency, Decimal, Dialect, ErrorCode, Features, JobId, JobSummary, Json, Lease,
-        LeaseConstraints, RawValue, Refusal, ResultId, Serialize, SerializeMap, Serializer, SessionId, Stamp, Status,
-        StoppedForm, Timestamp, TraceId,
+        AgentInfo, BTreeMap, BudgetForm, Currency, Decimal, Dialect, ErrorCode, Features, JobId, JobSummary, Json,
+        Lease, LeaseConstraints, RawValue, Refusal, ResultId, Serialize, SerializeMap, Serializer, SessionId, Stamp,
+        Status, StoppedForm, Timestamp, TraceId,
     };
 
     #[derive(Serialize)]

@@ -229,9 +229,7 @@ impl Session {
             (Phase::Greeting { .. }, Input::Frame(Ok(Request { id, message: ClientMessage::Hello(hello), .. }))) => {
                 self.dialect = dialect::detect(&id, &hello);
                 match admit(&hello, self.header_token.take()) {
-                    Ok(token) => {
-                        (Phase::Authenticating { hello, request: id }, vec![Output::Authenticate(token)])
-                    }
+                    Ok(token) => (Phase::Authenticating { hello, request: id }, vec![Output::Authenticate(token)]),
                     Err(refusal) => refuse(Some(id), refusal),
                 }
             }

@@ -78,7 +78,11 @@ impl Open {
                 Ok(trace_id) => vec![Output::Send(ServerMessage::Cancelled { request, job_id, trace_id, reason })],
                 Err(refusal) => vec![
                     Output::Refused(refusal.clone()),
-                    Output::Send(ServerMessage::RequestRefused { request: Some(request), job_id: Some(job_id), refusal }),
+                    Output::Send(ServerMessage::RequestRefused {
+                        request: Some(request),
+                        job_id: Some(job_id),
+                        refusal,
+                    }),
                 ],
             },
             Input::Listed { request, outcome } => match outcome {
@@ -189,10 +193,7 @@ impl Open {
                     accepted_at: accepted.at,
                     trace_id: accepted.trace_id,
                 };
-                vec![
-                    Output::Send(ServerMessage::Accepted(Box::new(message))),
-                    Output::Follow(accepted.job_id),
-                ]
+                vec![Output::Send(ServerMessage::Accepted(Box::new(message))), Output::Follow(accepted.job_id)]
             }
         }
     }
@@ -235,8 +236,5 @@ fn refused(request: Option<String>, refusal: Refusal) -> Vec<Output> {
 }
 
 fn submit_refused(request: Option<String>, trace_id: Option<TraceId>, refusal: Refusal) -> Vec<Output> {
-    vec![
-        Output::Refused(refusal.clone()),
-        Output::Send(ServerMessage::SubmitRefused { request, trace_id, refusal }),
-    ]
+    vec![Output::Refused(refusal.clone()), Output::Send(ServerMessage::SubmitRefused { request, trace_id, refusal })]
 }

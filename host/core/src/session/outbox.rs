@@ -10,15 +10,13 @@ use std::collections::{HashMap, VecDeque};
 use crate::{
     error::{ErrorCode, Refusal},
     id::JobId,
-    job::{
-        record::{Called, End, Outcome, Record},
-    },
+    job::record::{Called, End, Outcome, Record},
     protocol::{
         event::{Encoding, Event},
         feature::{Feature, Features},
         json::Json,
-        status::Status,
         server::{Place, ServerMessage, Terminal},
+        status::Status,
         trace::TraceId,
     },
     time::Timestamp,

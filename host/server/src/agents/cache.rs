@@ -74,8 +74,7 @@ impl Cache {
                 Err(error) => tracing::warn!(path = %path.display(), %error, "a compiled component is compiled anew"),
             }
         }
-        let compiled =
-            engine.precompile_component(wasm).map_err(|error| CacheError::Compile(format!("{error:#}")))?;
+        let compiled = engine.precompile_component(wasm).map_err(|error| CacheError::Compile(format!("{error:#}")))?;
         self.put(&path, &compiled).map_err(|source| CacheError::Io { path: path.clone(), source })?;
         map(engine, &path).map_err(|error| CacheError::Compile(format!("{error:#}")))
     }

@@ -322,7 +322,8 @@ mod tests {
         for file in ["hello@1.0.0.wasm", "Bad@1.wasm", "plain.wasm", "echo/2.1.wasm", "notes.txt", ".tmp@1.wasm"] {
             fs::write(dir.path().join(file), "").unwrap();
         }
-        let found: Vec<_> = files(dir.path()).unwrap().into_iter().map(|(_, name, version)| name.zip(version)).collect();
+        let found: Vec<_> =
+            files(dir.path()).unwrap().into_iter().map(|(_, name, version)| name.zip(version)).collect();
         let pair = |name: &str, version: &str| Some((name.to_owned(), version.to_owned()));
         assert_eq!(found, [None, pair("echo", "2.1"), pair("hello", "1.0.0"), None]);
     }

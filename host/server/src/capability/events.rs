@@ -104,10 +104,7 @@ fn is_vendor_kind(kind: &str) -> bool {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     let mut parts = kind.split('.');
-    kind.len() <= NAME_BYTES_MAX
-        && parts.next() == Some("x-vendor")
-        && parts.clone().count() >= 2
-        && parts.all(part)
+    kind.len() <= NAME_BYTES_MAX && parts.next() == Some("x-vendor") && parts.clone().count() >= 2 && parts.all(part)
 }
 
 #[cfg(test)]

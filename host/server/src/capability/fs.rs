@@ -1,9 +1,7 @@
 //! The interface `fs`: files under `fs.read` and `fs.write` (ARCP §9.2).
 
 use leasehold_core::{
-    lease::operation::{
-        AppendFile, CreateDirectory, ListDirectory, ReadFile, ReadRange, Remove, Stat, WriteFile,
-    },
+    lease::operation::{AppendFile, CreateDirectory, ListDirectory, ReadFile, ReadRange, Remove, Stat, WriteFile},
     protocol::json::Json,
 };
 use serde_json::json;
@@ -12,8 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Asked, JobCtx, Reported, Told,
     bindings::{fs, types::Error},
-    mounts,
-    truncate,
+    mounts, truncate,
 };
 
 /// The most of a path that is shown; a longer one is refused anyway.

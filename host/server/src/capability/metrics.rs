@@ -77,12 +77,15 @@ impl JobCtx {
             return Ok(());
         }
         self.reported.insert(currency.clone(), left);
-        JobCtx::emit(self, Event::Metric {
-            name: "cost.budget.remaining".into(),
-            value: left,
-            unit: Some(currency.to_string()),
-            dimensions: std::collections::BTreeMap::new(),
-        })
+        JobCtx::emit(
+            self,
+            Event::Metric {
+                name: "cost.budget.remaining".into(),
+                value: left,
+                unit: Some(currency.to_string()),
+                dimensions: std::collections::BTreeMap::new(),
+            },
+        )
         .await
     }
 }

@@ -166,17 +166,18 @@ struct Failure {
 impl JobCtx {
     /// Makes the context of a job that is about to start.
     #[must_use]
-    pub fn new(world: Arc<World>, accepted: Arc<Accepted>, control: Arc<Control>, journal: Arc<Journal>, result: Ulid) -> Self {
+    pub fn new(
+        world: Arc<World>,
+        accepted: Arc<Accepted>,
+        control: Arc<Control>,
+        journal: Arc<Journal>,
+        result: Ulid,
+    ) -> Self {
         let limits = &world.limits;
-        let chunks = chunks::Limits {
-            chunk_bytes_max: limits.chunk_bytes_max,
-            total_bytes_max: limits.stream_bytes_max,
-        };
-        let memory = MemoryTotal {
-            bytes: 0,
-            bytes_max: limits.memory_bytes_max,
-            table_elements_max: limits.table_elements_max,
-        };
+        let chunks =
+            chunks::Limits { chunk_bytes_max: limits.chunk_bytes_max, total_bytes_max: limits.stream_bytes_max };
+        let memory =
+            MemoryTotal { bytes: 0, bytes_max: limits.memory_bytes_max, table_elements_max: limits.table_elements_max };
         Self {
             gate: Gate::new(accepted.authority.clone()),
             chunks: Chunks::new(ResultId::new(result), chunks),
@@ -346,11 +347,7 @@ impl Failure {
 
 impl From<TargetError> for Failure {
     fn from(error: TargetError) -> Self {
-        Self {
-            told: types::ErrorCode::InvalidRequest,
-            shown: ErrorCode::InvalidRequest,
-            message: error.to_string(),
-        }
+        Self { told: types::ErrorCode::InvalidRequest, shown: ErrorCode::InvalidRequest, message: error.to_string() }
     }
 }
 
@@ -444,7 +441,8 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_between_characters_and_says_so() {
-        for (text, max, expected) in [("short", 10, "short"), ("äääääääääää", 16, "äää… (cut)"), ("", 0, "")] {
+        for (text, max, expected) in [("short", 10, "short"), ("äääääääääää", 16, "äää… (cut)"), ("", 0, "")]
+        {
             let cut = truncate(text, max);
             assert_eq!(cut, expected);
             assert!(cut.len() <= max.max(text.len().min(max)), "{cut}");

@@ -60,7 +60,7 @@ pub async fn list(args: AgentsArgs) -> Result<(), Failure> {
     let client = jobs::connect(&args.client).await?;
     let agents = client.welcome()["capabilities"]["agents"].as_array().cloned().unwrap_or_default();
     if args.json {
-        agents.iter().for_each(|agent| output::line(agent));
+        agents.iter().for_each(output::line);
     } else if agents.is_empty() {
         output::text_line("no agents");
     } else {

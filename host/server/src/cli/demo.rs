@@ -100,8 +100,7 @@ async fn build(sources: &Path, target: &Path, agents_dir: &Path) -> Result<(), F
     let dirs: Vec<PathBuf> = EXAMPLES.iter().map(|name| sources.join("examples").join(name)).collect();
     let mut options = project::Options::new(agents_dir);
     options.target_dir = Some(target.join("guests"));
-    let built =
-        tokio::task::spawn_blocking(move || project::build(&dirs, &options, &mut agents::show_progress)).await;
+    let built = tokio::task::spawn_blocking(move || project::build(&dirs, &options, &mut agents::show_progress)).await;
     built.map_err(anyhow::Error::from)?.map_err(agents::build_failure)?;
     Ok(())
 }
@@ -133,7 +132,8 @@ fn python(agents_dir: &Path, path: &Path) {
     python3 -m venv .venv && .venv/bin/pip install agentruntimecontrolprotocol==1.1.3
     .venv/bin/python - <<'PY'
     import asyncio
-    from arcp import ARCPClient, ClientInfo, WebSocketTransport
+    from arcp import ClientInfo, WebSocketTransport
+    from arcp.client import ARCPClient
 
     async def main():
         client = ARCPClient(client=ClientInfo(name="demo", version="1.0"), token="secret-token")
@@ -142,7 +142,7 @@ fn python(agents_dir: &Path, path: &Path) {
             agent="summarize-files", input={{"path": "/workspace"}},
             lease_request={{"fs.read": ["/workspace/**"], "cost.budget": ["USD:0.05"]}})
         async for event in job.events():
-            print(event.kind, event.body)
+            print(event["kind"], event["body"])
         print(await job.done)
         await client.close()
 

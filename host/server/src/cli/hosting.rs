@@ -91,7 +91,7 @@ async fn told_to_stop() {
             }
             Err(error) => {
                 tracing::warn!(%error, "SIGTERM cannot be caught");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     };

@@ -109,11 +109,7 @@ pub struct JobsArgs {
 /// Runs one agent in a host of its own.
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let temporary = tempfile::tempdir().map_err(anyhow::Error::from)?;
-    let component = if args.path.is_dir() {
-        build(&args.path, temporary.path()).await?
-    } else {
-        args.path.clone()
-    };
+    let component = if args.path.is_dir() { build(&args.path, temporary.path()).await? } else { args.path.clone() };
     let (name, version) = name_of(&component);
     let host_args = HostArgs {
         config: args.config,
@@ -133,7 +129,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         config.policy.insert("local".into(), crate::config::PolicyEntry { lease });
     }
     let parts = Parts { owner: Some(Principal::new("local")), ..Parts::default() };
-    let host = Host::start(config, parts).await.map_err(|error| Failure::Usage(error.to_string().replace("policy.local:", "--lease:")))?;
+    let host = Host::start(config, parts)
+        .await
+        .map_err(|error| Failure::Usage(error.to_string().replace("policy.local:", "--lease:")))?;
     let registry = std::sync::Arc::clone(host.registry());
     let registered = tokio::task::spawn_blocking(move || registry.register_file(&component, &name, &version)).await;
     registered.map_err(anyhow::Error::from)?.map_err(|error| Failure::Usage(error.to_string()))?;
@@ -174,7 +172,8 @@ async fn build(dir: &Path, out: &Path) -> Result<PathBuf, Failure> {
 fn name_of(component: &Path) -> (String, String) {
     let stem = component.file_stem().and_then(|stem| stem.to_str()).unwrap_or("agent");
     let (name, version) = stem.split_once('@').unwrap_or((stem, "0.0.0"));
-    let fitting = |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' };
+    let fitting =
+        |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' };
     let name: String = name.chars().map(fitting).collect();
     let name = name.trim_start_matches('-');
     (if name.is_empty() { "agent".into() } else { name.to_owned() }, version.to_owned())
@@ -222,7 +221,7 @@ pub async fn list(args: JobsArgs) -> Result<(), Failure> {
     }
     let jobs = client.list_jobs(filter).await?;
     if args.json {
-        jobs.iter().for_each(|job| output::line(job));
+        jobs.iter().for_each(output::line);
     } else if jobs.is_empty() {
         output::text_line("no jobs");
     } else {

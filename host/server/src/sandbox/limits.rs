@@ -132,10 +132,10 @@ mod tests {
     #[test]
     fn the_kernel_bounds_how_many_agents_live_at_once() {
         for (maps, configured, expected) in [
-            (65_530, 0, 7_679),       // what Linux allows by default
-            (65_530, 100, 100),       // the operator may allow fewer
-            (65_530, 50_000, 7_679),  // but not more
-            (1_048_576, 0, 7_281),    // with more maps it is the address space
+            (65_530, 0, 7_679),      // what Linux allows by default
+            (65_530, 100, 100),      // the operator may allow fewer
+            (65_530, 50_000, 7_679), // but not more
+            (1_048_576, 0, 7_281),   // with more maps it is the address space
             (0, 0, 1),
         ] {
             assert_eq!(agents_in(maps, configured), expected, "{maps} maps, {configured} configured");

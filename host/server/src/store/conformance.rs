@@ -11,6 +11,8 @@
 //! keeps alive what the engine needs, such as its directory. It is evaluated inside a tokio runtime and may `.await`.
 //! An engine may skip positions, so nothing here counts on the number of a position.
 
+#![expect(clippy::unwrap_used, reason = "an engine that fails is to fail its suite")]
+
 use std::{
     collections::BTreeSet,
     future::{Future, poll_fn},
