@@ -8,6 +8,7 @@
 //! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic"))]
 
 pub mod error;
 pub mod id;

@@ -389,7 +389,10 @@ fn authority() -> impl Strategy<Value = Authority> {
             let namespaces = ["fs.read", "net.fetch", "tool.call", "agent.delegate", "cost.budget"];
             let texts = [paths, urls, tools, agents, budget];
             let wire: BTreeMap<_, _> = namespaces.into_iter().map(str::to_owned).zip(texts).collect();
-            Authority { lease: Lease::parse(&wire).unwrap(), expires_at: expires_at.map(Timestamp::from_millis) }
+            Authority {
+                lease: Lease::parse(&wire).expect("generated within the grammar"),
+                expires_at: expires_at.map(Timestamp::from_millis),
+            }
         },
     )
 }

@@ -218,7 +218,8 @@ impl Config {
     /// If it says something that is not understood, with the line and, for a key, what was probably meant.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            let start = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
             // The library's full text quotes the line, which may hold a token; its message does not.
             let message = error.message();
             ConfigError(format!("line {line}: {message}{}", suggestion(message)))

@@ -160,7 +160,10 @@ impl Journal {
         if waiting <= self.bounds.waiting_bytes_max && self.progress.borrow().failed.is_none() {
             return Ok(());
         }
-        self.reached(|progress| progress.waiting_bytes <= self.bounds.waiting_bytes_max).await
+        // A failed journal never has room again, whatever it had when it failed.
+        let roomy =
+            |progress: &Progress| progress.failed.is_none() && progress.waiting_bytes <= self.bounds.waiting_bytes_max;
+        self.reached(roomy).await
     }
 
     /// Returns when the store has failed, and never otherwise.

@@ -657,7 +657,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let bench = Self(tempfile::tempdir().unwrap());
+            let bench = Self(tempfile::tempdir().expect("a temporary folder"));
             bench.write("lib/present", "");
             bench.script("rustc", &format!("echo {}", bench.path("lib").display()));
             bench.script("rustup", "exit 1");

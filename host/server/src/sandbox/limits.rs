@@ -91,9 +91,8 @@ impl Limits {
     }
 }
 
-/// The memory maps one agent takes: its memory with guards, its stack with a guard, its tables.
-/// Seven were counted; the eighth is for whatever the allocator does.
-const MAPS_PER_AGENT: usize = 8;
+/// The memory maps one agent takes: its memory with guards, its stack with a guard, its tables. 6.8 were counted.
+const MAPS_PER_AGENT: usize = 7;
 
 /// Address space one agent takes: two memories of 4 GiB and their guards.
 ///
@@ -119,8 +118,8 @@ pub fn live_agents(configured: usize) -> usize {
 
 fn agents_in(maps: usize, configured: usize) -> usize {
     let by_maps = maps.saturating_sub(MAPS_RESERVED) / MAPS_PER_AGENT;
-    // Half of the 128 TiB a process has.
-    let by_address_space = (64_usize << 40) / ADDRESS_SPACE_PER_AGENT;
+    // Three quarters of the 128 TiB a process has.
+    let by_address_space = (96_usize << 40) / ADDRESS_SPACE_PER_AGENT;
     let possible = by_maps.min(by_address_space).max(1);
     if configured == 0 { possible } else { possible.min(configured) }
 }
@@ -132,10 +131,10 @@ mod tests {
     #[test]
     fn the_kernel_bounds_how_many_agents_live_at_once() {
         for (maps, configured, expected) in [
-            (65_530, 0, 7_679),      // what Linux allows by default
+            (65_530, 0, 8_776),      // what Linux allows by default
             (65_530, 100, 100),      // the operator may allow fewer
-            (65_530, 50_000, 7_679), // but not more
-            (1_048_576, 0, 7_281),   // with more maps it is the address space
+            (65_530, 50_000, 8_776), // but not more
+            (1_048_576, 0, 10_922),  // with more maps it is the address space
             (0, 0, 1),
         ] {
             assert_eq!(agents_in(maps, configured), expected, "{maps} maps, {configured} configured");

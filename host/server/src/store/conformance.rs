@@ -11,7 +11,7 @@
 //! keeps alive what the engine needs, such as its directory. It is evaluated inside a tokio runtime and may `.await`.
 //! An engine may skip positions, so nothing here counts on the number of a position.
 
-#![expect(clippy::unwrap_used, reason = "an engine that fails is to fail its suite")]
+#![allow(clippy::unwrap_used, reason = "an engine that fails is to fail its suite")]
 
 use std::{
     collections::BTreeSet,
