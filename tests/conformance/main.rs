@@ -1,1 +1,3 @@
-fn main() {}
+//! ARCP 1.1 through the public wire, one file a section.
+
+mod s04_transport;

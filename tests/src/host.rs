@@ -302,7 +302,8 @@ impl TestHost {
     ///
     /// If the host does not let them in.
     pub async fn client_as(&self, name: &str) -> Client {
-        let opened = Client::open(self.connect(), Some(&token(name)), ClientInfo::default());
+        let token = token(name);
+        let opened = Client::open(self.connect(), Some(&token), ClientInfo::default());
         within("a session", opened).await.expect("the host lets its own principal in")
     }
 

@@ -110,7 +110,6 @@ impl Driver {
             let desk = Arc::clone(&self.desk);
             let full = self.submissions.len() >= SUBMISSIONS_MAX || self.pages.len() >= FOLLOWED_MAX;
             let input = tokio::select! {
-                biased;
                 () = desk.stopping.cancelled(), if !stopping => {
                     stopping = true;
                     Event::One(Input::Stopping)
