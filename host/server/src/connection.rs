@@ -289,7 +289,6 @@ impl Driver {
     }
 }
 
-#[expect(clippy::large_enum_variant, reason = "it lives for one turn of the loop and never moves to the heap")]
 enum Event {
     One(Input),
     Incoming(Incoming),

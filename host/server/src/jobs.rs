@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use leasehold_core::{
     error::{ErrorCode, Refusal},
     id::{JobId, Principal, SessionId},
@@ -116,11 +118,11 @@ impl Jobs {
         submission: Submission,
     ) -> Result<Submitted, Refusal> {
         let key = submission.idempotency_key.clone().map(|key| journal::key_stream(&submission.principal, &key));
-        let parameters = parameters(&submission);
+        let parameters = key.as_ref().map(|_| parameters(&submission));
         if let Some(key) = &key
             && let Some(earlier) = self.earlier(key).await?
         {
-            return resubmitted(earlier, &parameters);
+            return resubmitted(earlier, parameters.as_ref());
         }
         let prepared = self.prepare(session_id, trace_id, submission, parameters)?;
         if let Some(key) = &key {
@@ -131,7 +133,7 @@ impl Jobs {
                 Ok(_) => {}
                 Err(StoreError::Conflict { .. }) => {
                     let earlier = self.earlier(key).await?.ok_or_else(|| broken("the key's record is gone"))?;
-                    return resubmitted(earlier, &prepared.accepted.parameters);
+                    return resubmitted(earlier, prepared.accepted.parameters.as_ref());
                 }
                 Err(error) => return Err(broken(&error)),
             }
@@ -145,7 +147,7 @@ impl Jobs {
         session_id: SessionId,
         trace_id: TraceId,
         submission: Submission,
-        parameters: String,
+        parameters: Option<String>,
     ) -> Result<Prepared, Refusal> {
         let agent = self.registry.resolve(&submission.agent)?;
         let now = self.world.clock.now();
@@ -211,10 +213,10 @@ impl Jobs {
         let job_id = accepted.job_id;
         tokio::spawn(async move {
             // A panic in the host's own code ends one job, not the host.
-            let status = match tokio::spawn(run.run()).await {
+            let status = match AssertUnwindSafe(run.run()).catch_unwind().await {
                 Ok(status) => status,
-                Err(panic) => {
-                    tracing::error!(%job_id, %panic, "the runner of a job panicked");
+                Err(_) => {
+                    tracing::error!(%job_id, "the runner of a job panicked");
                     jobs.end_by_force(job_id, "the host failed while it ran the job").await;
                     Status::Error
                 }
@@ -224,7 +226,7 @@ impl Jobs {
             tracing::info!(%job_id, status = %status, "job ended");
         });
         journal.durable(mark).await.map_err(|error| broken(&error))?;
-        Ok(Submitted { accepted: Arc::unwrap_or_clone(accepted), fresh: true })
+        Ok(Submitted { accepted, fresh: true })
     }
 
     /// The acceptance that an idempotency key is bound to.
@@ -455,9 +457,9 @@ fn matches(summary: &JobSummary, list: &ListJobs) -> bool {
 }
 
 /// Answers a submission whose key has been used (ARCP §7.2).
-fn resubmitted(earlier: Accepted, parameters: &str) -> Result<Submitted, Refusal> {
-    if earlier.parameters == parameters {
-        return Ok(Submitted { accepted: earlier, fresh: false });
+fn resubmitted(earlier: Accepted, parameters: Option<&String>) -> Result<Submitted, Refusal> {
+    if earlier.parameters.as_ref() == parameters {
+        return Ok(Submitted { accepted: Arc::new(earlier), fresh: false });
     }
     let message = "the idempotency_key was used for a job with other parameters; use a new key";
     Err(Refusal::new(ErrorCode::DuplicateKey, message))

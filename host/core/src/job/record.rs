@@ -89,8 +89,9 @@ pub struct Accepted {
     pub trace_id: TraceId,
     /// Where all randomness of the agent comes from.
     pub seed: u64,
-    /// SHA-256 of the submission's parameters (§7.2), in hexadecimal digits.
-    pub parameters: String,
+    /// SHA-256 of the submission's parameters in hexadecimal digits, if it has an idempotency key (§7.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<String>,
 }
 
 /// A call that is about to take effect.

@@ -8,7 +8,7 @@
 mod open;
 pub mod outbox;
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use self::open::Open;
 use crate::{
@@ -97,7 +97,7 @@ pub struct Welcomed {
 #[derive(Debug)]
 pub struct Submitted {
     /// The job as accepted.
-    pub accepted: Accepted,
+    pub accepted: Arc<Accepted>,
     /// Whether this submission made it.
     pub fresh: bool,
 }
