@@ -1,3 +1,18 @@
 //! ARCP 1.1 through the public wire, one file a section.
 
 mod s04_transport;
+mod s05_envelope;
+mod s06_2_hello;
+mod s06_4_heartbeat;
+mod s06_6_list_jobs;
+mod s06_7_close;
+mod s07_1_submit;
+mod s07_2_idempotency;
+mod s07_3_lifecycle;
+mod s07_4_cancel;
+mod s07_5_versions;
+mod s08_2_events;
+mod s08_4_result_chunk;
+mod s09_2_patterns;
+mod s09_5_expiration;
+mod s09_6_budget;

@@ -245,6 +245,27 @@ impl TestHost {
         self.hands.as_ref().expect("the clock was stopped with `at`").advance(by);
     }
 
+    /// Moves the clock by `step` again and again until `future` is done.
+    ///
+    /// For an agent that sleeps: only it knows since when.
+    ///
+    /// # Panics
+    ///
+    /// If the clock is the machine's, or the future takes too long.
+    pub async fn advancing<T>(&self, step: Duration, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let step_by_step = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    value = &mut future => return value,
+                    () = tokio::task::yield_now() => self.advance(step),
+                }
+            }
+        };
+        within("something that takes time", step_by_step).await
+    }
+
     /// A connection to this host, with nothing said yet.
     #[must_use]
     pub fn connect(&self) -> Transport {

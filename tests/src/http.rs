@@ -6,6 +6,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
 use crate::within;
 
@@ -52,4 +53,15 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let fields = head.lines().filter_map(|line| line.split_once(':'));
     let mut named = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
     named.next().map(|(_, value)| value.trim())
+}
+
+/// Upgrades and speaks WebSocket from then on.
+///
+/// # Panics
+///
+/// If the host does not upgrade.
+pub async fn websocket(address: SocketAddr, headers: &[(&str, &str)]) -> WebSocketStream<TcpStream> {
+    let (stream, head) = upgrade(address, "/arcp", headers).await;
+    assert_eq!(status(&head), 101, "{head}");
+    WebSocketStream::from_raw_socket(stream, Role::Client, None).await
 }

@@ -8,6 +8,7 @@
 
 pub mod host;
 pub mod http;
+pub mod program;
 pub mod raw;
 
 use std::{future::Future, path::Path, time::Duration};

@@ -83,6 +83,11 @@ impl RawClient {
         id
     }
 
+    /// Allows an answer under an id that is sent within a text.
+    pub fn id_was_sent(&mut self, id: &str) {
+        self.sent.insert(id.to_owned());
+    }
+
     /// Sends a payload in a complete envelope, and gives its id.
     pub async fn send(&mut self, kind: &str, payload: Value) -> String {
         self.send_with(kind, json!({}), payload).await
@@ -224,6 +229,20 @@ impl RawClient {
         let id = self.send("session.list_jobs", json!({ "limit": 1 })).await;
         self.reply(&id).await;
         self.queue.drain(..).collect()
+    }
+
+    /// Asks for the list until a job has ended, and gives its status: for a job that another session follows.
+    pub async fn status_at_end(&mut self, job_id: &str) -> String {
+        loop {
+            let reply = self.request("session.list_jobs", json!({})).await;
+            let mut jobs = reply.payload()["jobs"].as_array().into_iter().flatten();
+            let job = jobs.find(|job| job["job_id"] == job_id);
+            match job.and_then(|job| job["status"].as_str()) {
+                Some("pending" | "running") => {}
+                Some(status) => return status.to_owned(),
+                None => panic!("{job_id} is not listed: {}", reply.0),
+            }
+        }
     }
 
     /// How the connection ends; frames that come before it are dropped.

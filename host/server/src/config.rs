@@ -48,6 +48,8 @@ pub struct Server {
     pub agents: PathBuf,
     /// The folder of journals and compiled agents.
     pub data: PathBuf,
+    /// The folder of compiled agents; `compiled` in the data folder if it is not said.
+    pub compiled: Option<PathBuf>,
     /// The hosts a browser or client may name; loopback names if the listener is on loopback.
     pub allowed_hosts: Option<Vec<String>>,
     /// Connections at once.
@@ -81,6 +83,7 @@ impl Default for Server {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7777),
             agents: "agents".into(),
             data: "data".into(),
+            compiled: None,
             allowed_hosts: None,
             connections_max: 10_000,
             frame_bytes_max: 4 << 20,
@@ -202,6 +205,7 @@ impl Config {
         let settle = |path: &mut PathBuf| *path = base.join(&*path);
         settle(&mut config.server.agents);
         settle(&mut config.server.data);
+        config.server.compiled.iter_mut().for_each(settle);
         config.mounts.iter_mut().for_each(|mount| settle(&mut mount.path));
         for source in config.tokens.values_mut() {
             if let TokenSource::File(path) = source {

@@ -141,7 +141,7 @@ impl Driver {
     async fn incoming(&mut self, incoming: Incoming) -> Result<Option<Ending>, TransportError> {
         let input = match incoming {
             Incoming::Text(text) => Input::Frame(client::decode(&text)),
-            Incoming::Alive => Input::Tick,
+            Incoming::Alive => Input::Alive,
             Incoming::NotText => Input::Unreadable(Refusal::invalid("a frame must be UTF-8 text")),
             Incoming::TooLarge => {
                 let refusal = Refusal::invalid("the frame is larger than this host takes");
@@ -219,6 +219,9 @@ impl Driver {
     }
 
     async fn send(&mut self, message: &ServerMessage) -> Result<(), TransportError> {
+        if let ServerMessage::Event { place, .. } | ServerMessage::Terminal { place, .. } = message {
+            tracing::trace!(session_id = %self.session_id, job_id = %place.job_id, event_seq = place.event_seq, "sent");
+        }
         let now = self.clock.now();
         let dialect = self.session.dialect();
         let stamp = Stamp { id: clock::fresh(now), now, session_id: self.session_id, dialect };

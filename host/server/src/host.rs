@@ -90,7 +90,8 @@ impl Host {
         let sandbox = Sandbox::new(&config.limits, live_agents)
             .map_err(|error| StartError::new("limits: the machine cannot hold so many agents", format!("{error:#}")))?;
         let sandbox = Arc::new(sandbox);
-        let cache = Cache::open(data.join("compiled")).map_err(|error| StartError(error.to_string()))?;
+        let cache = Cache::open(config.server.compiled.clone().unwrap_or_else(|| data.join("compiled")))
+            .map_err(|error| StartError(error.to_string()))?;
         let registry = Registry::new(Arc::clone(&sandbox), cache, config.limits.component_bytes_max);
         let registry = Arc::new(registry);
         let world =

@@ -76,6 +76,8 @@ pub enum Input {
     },
     /// A record of a followed job, read back from the store.
     Record(JobId, Record),
+    /// The peer gave a sign of life that is no frame, such as a WebSocket pong.
+    Alive,
     /// The host is about to stop.
     Stopping,
     /// The deadline has come, or any other moment.
@@ -252,7 +254,8 @@ impl Session {
             (Phase::Greeting { .. }, Input::Tick) => {
                 refuse(None, Refusal::new(ErrorCode::Unauthenticated, "no session.hello arrived in time"))
             }
-            (Phase::Authenticating { hello, request }, Input::Tick) => {
+            (Phase::Greeting { until }, Input::Alive) => (Phase::Greeting { until }, vec![]),
+            (Phase::Authenticating { hello, request }, Input::Tick | Input::Alive) => {
                 (Phase::Authenticating { hello, request }, vec![])
             }
             (Phase::Greeting { .. } | Phase::Authenticating { .. }, Input::Stopping) => {

@@ -66,7 +66,7 @@ impl Open {
     }
 
     pub(super) fn handle(&mut self, now: Timestamp, fresh: Ulid, input: Input) -> Vec<Output> {
-        if matches!(input, Input::Frame(_) | Input::Unreadable(_)) {
+        if matches!(input, Input::Frame(_) | Input::Unreadable(_) | Input::Alive) {
             self.heard = now;
         }
         let outputs = match input {
@@ -102,6 +102,7 @@ impl Open {
             Input::Tick => self.tick(now, fresh),
             // Answered once, before the session was open.
             Input::Authenticated(_) => vec![],
+            Input::Alive => vec![],
         };
         if outputs.iter().any(|output| matches!(output, Output::Send(_))) {
             self.spoke = now;

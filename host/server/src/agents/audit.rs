@@ -2,7 +2,7 @@
 //!
 //! One pass over the binary validates it with exactly the WebAssembly features
 //! the engine is given ([`features`]), lists what it imports and exports, and
-//! holds the imports against [`CONTRACT`] and [`INERT`]. The linker refuses
+//! holds the imports against `CONTRACT` and `INERT`. The linker refuses
 //! the same components later; the audit refuses them first, with a sentence
 //! that tells the author what to change, and it tells the operator which lease
 //! namespaces an agent can ever use, whatever its code does.
@@ -42,7 +42,7 @@ const CONTRACT: &[(&str, Grants)] = &[
 /// One interface's functions, in groups under the namespace that pays for them.
 type Grants = &'static [(Option<&'static str>, &'static [&'static str])];
 
-/// The package of [`CONTRACT`], and its versions this host serves.
+/// The package of `CONTRACT`, and its versions this host serves.
 const CONTRACT_PACKAGE: (&str, &str) = ("leasehold:agent", "0.1.");
 
 /// The interfaces of WASI that reach nothing here.

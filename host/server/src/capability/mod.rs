@@ -2,7 +2,7 @@
 //!
 //! A capability that carries authority has one shape: parse the agent's words
 //! into an operation, ask the gate for a permit, give the permit to the effect,
-//! write down what came of it. The shape is [`JobCtx::call`]; the files differ
+//! write down what came of it. The shape is `JobCtx::call`; the files differ
 //! in the words and the effect.
 
 pub mod bindings;

@@ -111,13 +111,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let temporary = tempfile::tempdir().map_err(anyhow::Error::from)?;
     let component = if args.path.is_dir() { build(&args.path, temporary.path()).await? } else { args.path.clone() };
     let (name, version) = name_of(&component);
-    let host_args = HostArgs {
-        config: args.config,
-        mount: args.mount,
-        data: Some(temporary.path().join("data")),
-        ..HostArgs::default()
-    };
-    let mut config = host_args.settings()?;
+    let host_args = HostArgs { config: args.config, mount: args.mount, ..HostArgs::default() };
+    let mut config = host_args.leaving_nothing(temporary.path()).settings()?;
+    config.server.data = temporary.path().join("data");
     config.tokens.clear();
     config.policy.clear();
     config.limits = Limits { live_agents_max: 16, ..config.limits };

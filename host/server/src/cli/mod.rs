@@ -7,7 +7,11 @@ mod hosting;
 mod jobs;
 mod output;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use leasehold_core::secret::Secret;
@@ -57,6 +61,8 @@ enum Command {
         json: bool,
     },
     /// Serve one ARCP client over standard input and output.
+    ///
+    /// Without --data or --config nothing is kept when it ends.
     Stdio {
         #[command(flatten)]
         host: HostArgs,
@@ -111,12 +117,25 @@ pub(crate) struct HostArgs {
     /// The folder of journals and compiled agents [default: data].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The folder of compiled agents.
+    #[arg(skip)]
+    compiled: Option<PathBuf>,
     /// A folder that jobs can be granted, and the path they see it under. May be repeated.
     #[arg(long, value_name = "/VIRTUAL=DIR[:ro|:rw]", value_parser = config::parse_mount)]
     mount: Vec<MountEntry>,
 }
 
 impl HostArgs {
+    /// Puts the journals into `temporary`, for a host that leaves nothing behind unless it was told where.
+    ///
+    /// Compiled agents are kept all the same: they are the same for every host of this user.
+    fn leaving_nothing(self, temporary: &Path) -> Self {
+        match (&self.data, &self.config) {
+            (None, None) => Self { data: Some(temporary.join("data")), compiled: user_cache(), ..self },
+            _ => self,
+        }
+    }
+
     /// The settings: defaults, then the file, then the flags.
     fn settings(self) -> Result<Config, ConfigError> {
         let mut config = match &self.config {
@@ -126,6 +145,7 @@ impl HostArgs {
         config.server.listen = self.listen.unwrap_or(config.server.listen);
         config.server.agents = self.agents.unwrap_or(config.server.agents);
         config.server.data = self.data.unwrap_or(config.server.data);
+        config.server.compiled = self.compiled.or(config.server.compiled);
         for (name, token) in self.token {
             config.tokens.insert(name, TokenSource::Text(token));
         }
@@ -135,6 +155,13 @@ impl HostArgs {
         }
         Ok(config)
     }
+}
+
+/// Where compiled agents of this user are kept, if the user has a home.
+fn user_cache() -> Option<PathBuf> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
+    Some(base.join("leasehold/compiled"))
 }
 
 /// Which host a client command talks to.
@@ -215,7 +242,10 @@ pub fn main() -> ExitCode {
 async fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve { host, json } => hosting::serve(host.settings()?, json).await,
-        Command::Stdio { host } => hosting::stdio(host.settings()?).await,
+        Command::Stdio { host } => {
+            let temporary = tempfile::tempdir().map_err(anyhow::Error::from)?;
+            hosting::stdio(host.leaving_nothing(temporary.path()).settings()?).await
+        }
         Command::Run(args) => jobs::run(*args).await,
         Command::Submit(args) => jobs::submit(*args).await,
         Command::Jobs(args) => jobs::list(args).await,

@@ -5,7 +5,7 @@
 //! group to fill. Conditions are checked by that thread inside the transaction, which is why a lost race cannot fail
 //! its neighbours. A failure of the disk does fail the whole group, and everyone in it is told.
 //!
-//! After a commit, and not before, the group's records go into a bounded cache of what is recent ([`Recent`]). Those
+//! After a commit, and not before, the group's records go into a bounded cache of what is recent (`Recent`). Those
 //! who follow a live stream read from there and cost no SQL; history is read by a few read connections beside the
 //! writer, which write-ahead logging lets run undisturbed.
 
