@@ -80,6 +80,9 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+/// The longest message of a refusal.
+pub const MESSAGE_BYTES_MAX: usize = 4096;
+
 /// A refusal as the wire carries it: a code of §12 and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -91,9 +94,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Makes a refusal.
+    /// Makes a refusal. A message may quote what a peer sent, so it is cut at [`MESSAGE_BYTES_MAX`].
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        let mut message = message.into();
+        if message.len() > MESSAGE_BYTES_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+            message.push('…');
+        }
+        Self { code, message }
     }
 
     /// Shorthand for the most common one.

@@ -36,6 +36,9 @@ pub struct Config {
     pub mounts: Vec<MountEntry>,
     /// `[limits]`
     pub limits: Limits,
+    /// The file these settings came from.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// `[server]`: where the host listens and keeps things.
@@ -201,6 +204,7 @@ impl Config {
         let file = path.display();
         let text = fs::read_to_string(path).map_err(|error| ConfigError(format!("{file}: {error}")))?;
         let mut config = Self::parse(&text).map_err(|ConfigError(error)| ConfigError(format!("{file}: {error}")))?;
+        config.file = Some(path.to_owned());
         let base = path.parent().unwrap_or(Path::new(""));
         let settle = |path: &mut PathBuf| *path = base.join(&*path);
         settle(&mut config.server.agents);

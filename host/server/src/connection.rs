@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agents::registry::Registry,
+    capability::truncate,
     clock::{self, Clock},
     jobs::Jobs,
     journal,
@@ -40,8 +41,12 @@ use crate::{
 /// How many records of one job are read at once.
 const PAGE: usize = 64;
 
-/// How many submissions of one session may wait for their answer; the next is not read before one has it.
+/// How many submissions, and how many other requests, of one session may wait for their answer; the next frame is not
+/// read before one has it.
 const SUBMISSIONS_MAX: usize = 256;
+
+/// The most of a client's reason that is kept and given back.
+const REASON_BYTES_MAX: usize = 1024;
 
 /// How many jobs one session may follow at once.
 const FOLLOWED_MAX: usize = 10_000;
@@ -108,7 +113,9 @@ impl Driver {
         loop {
             let deadline = self.session.deadline();
             let desk = Arc::clone(&self.desk);
-            let full = self.submissions.len() >= SUBMISSIONS_MAX || self.pages.len() >= FOLLOWED_MAX;
+            let full = self.submissions.len() >= SUBMISSIONS_MAX
+                || self.requests.len() >= SUBMISSIONS_MAX
+                || self.pages.len() >= FOLLOWED_MAX;
             let input = tokio::select! {
                 () = desk.stopping.cancelled(), if !stopping => {
                     stopping = true;
@@ -171,6 +178,10 @@ impl Driver {
         let mut cursor = None;
         for (position, record) in records {
             let ended = matches!(record, Record::Ended { .. });
+            if let Record::Ended { end, .. } = &record {
+                // Whoever is told of an end finds it in the next listing, though the runner may not be back yet.
+                self.desk.jobs.note_end(page.job_id, end.status());
+            }
             let ending = self.give(Input::Record(page.job_id, record)).await?;
             if ending.is_some() {
                 return Ok(ending);
@@ -191,11 +202,17 @@ impl Driver {
             let now = self.clock.now();
             for output in self.session.handle(now, clock::fresh(now), input) {
                 match output {
-                    Output::Send(message) => self.send(&message).await?,
+                    Output::Send(message) => {
+                        if matches!(message, ServerMessage::Welcome(_)) {
+                            self.transport.admit();
+                        }
+                        self.send(&message).await?;
+                    }
                     Output::Authenticate(token) => next = Some(self.authenticate(token.as_ref())),
                     Output::Submit(submission) => self.submit(*submission),
                     Output::Cancel { request, principal, job_id, reason } => {
                         let (jobs, session_id) = (Arc::clone(&self.desk.jobs), self.session_id);
+                        let reason = reason.map(|reason| truncate(&reason, REASON_BYTES_MAX).into_owned());
                         self.requests.push(Box::pin(async move {
                             let outcome = jobs.cancel(session_id, &principal, job_id, reason.as_deref()).await;
                             Input::Cancelled { request, job_id, reason, outcome }
@@ -205,7 +222,8 @@ impl Driver {
                         let outcome = self.desk.jobs.list(&principal, &list);
                         next = Some(Input::Listed { request, outcome });
                     }
-                    Output::Follow(job_id) => self.follow(job_id, Position::ZERO),
+                    Output::Follow { job_id, only_end: false } => self.follow(job_id, Position::ZERO),
+                    Output::Follow { job_id, only_end: true } => self.follow_end(job_id),
                     Output::Refused(refusal) => {
                         tracing::warn!(
                             session_id = %self.session_id, code = %refusal.code, reason = refusal.message, "refused"
@@ -270,6 +288,18 @@ impl Driver {
         let store = Arc::clone(&self.store);
         self.pages.push(Box::pin(async move {
             let records = next_page(&*store, job_id, after).await;
+            Page { job_id, records }
+        }));
+    }
+
+    /// Reads a job's journal from its newest record, which is the end of a job that has ended.
+    fn follow_end(&self, job_id: JobId) {
+        let store = Arc::clone(&self.store);
+        self.pages.push(Box::pin(async move {
+            let records = match journal::newest(&*store, job_id).await {
+                Ok(after) => next_page(&*store, job_id, after).await,
+                Err(error) => Err(error.to_string()),
+            };
             Page { job_id, records }
         }));
     }

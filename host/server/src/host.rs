@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     },
     capability::{World, mounts::Mounts},
     clock::{self, Clock},
-    config::{Config, Synchronous},
+    config::{Config, Synchronous, TokenSource},
     connection::{self, Desk},
     jobs::Jobs,
     policy::Policy,
@@ -79,6 +79,7 @@ impl Host {
         let mounts = Arc::new(mounts.map_err(|error| StartError::new("mounts", chain(&error)))?);
         let (policy, made_token) = policy(&config, &mounts, parts.owner)?;
         let data = data_folder(config.server.data.clone())?;
+        keep_apart(&config, &mounts, &data)?;
         let (store, sqlite) = match parts.store {
             Some(store) => (store, None),
             None => {
@@ -94,8 +95,7 @@ impl Host {
             .map_err(|error| StartError(error.to_string()))?;
         let registry = Registry::new(Arc::clone(&sandbox), cache, config.limits.component_bytes_max);
         let registry = Arc::new(registry);
-        let world =
-            Arc::new(World { clock: parts.clock, mounts, limits: config.limits.clone(), store: Arc::clone(&store) });
+        let world = Arc::new(World::new(parts.clock, mounts, config.limits.clone(), Arc::clone(&store)));
         let policy = Arc::new(policy);
         let jobs = Jobs::new(world, sandbox, Arc::clone(&registry), Arc::clone(&policy), live_agents);
         jobs.recover().await.map_err(|error| StartError::new("the journals cannot be read", format!("{error:#}")))?;
@@ -161,7 +161,11 @@ impl Host {
     pub async fn serve(&self, listener: TcpListener) {
         let desk = Arc::clone(&self.desk);
         let handler = move |transport| connection::drive(Arc::clone(&desk), transport);
-        websocket::serve(listener, self.config.websocket(), handler, self.desk.stopping.clone()).await;
+        let mut config = self.config.websocket();
+        // Connections leave files for agents, the store and whoever else needs one.
+        let files = u32::try_from(raise_file_limit()).unwrap_or(u32::MAX);
+        config.connections_max = config.connections_max.min((files / 4 * 3).max(1));
+        websocket::serve(listener, config, handler, self.desk.stopping.clone()).await;
     }
 
     /// Serves one peer that has come another way, such as over stdio, until it is gone.
@@ -212,6 +216,52 @@ fn policy(config: &Config, mounts: &Mounts, owner: Option<Principal>) -> Result<
     Ok((policy, made))
 }
 
+/// Refuses mounts through which a job could reach what the host itself lives on.
+///
+/// Journals hold what every principal's agents read, a compiled agent is native code, and a token is a token: none of
+/// them may stand in a mount, and no agent's component in one that can be written to.
+fn keep_apart(config: &Config, mounts: &Mounts, data: &Path) -> Result<(), StartError> {
+    // What does not exist cannot be reached, and what exists has one name.
+    let real = |path: &Path| path.canonicalize().ok();
+    let mut guarded: Vec<(&str, PathBuf, bool)> = vec![("server.data", data.to_owned(), true)];
+    guarded.extend(config.server.compiled.iter().map(|path| ("server.compiled", path.clone(), true)));
+    guarded.extend(config.file.iter().map(|path| ("--config", path.clone(), true)));
+    guarded.push(("server.agents", config.server.agents.clone(), false));
+    for source in config.tokens.values() {
+        if let TokenSource::File(path) = source {
+            guarded.push(("tokens", path.clone(), true));
+        }
+    }
+    for mount in mounts.iter() {
+        let Some(root) = real(&mount.dir) else { continue };
+        for (setting, path, even_read_only) in &guarded {
+            let Some(path) = real(path) else { continue };
+            let overlaps = path.starts_with(&root) || (path.is_dir() && root.starts_with(&path));
+            if overlaps && (*even_read_only || mount.writable) {
+                let (at, dir, path) = (&mount.at, mount.dir.display(), path.display());
+                return Err(StartError(format!(
+                    "{setting}: jobs could reach {path} through the mount {at} ({dir}); keep it outside every mount"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lets this process open as many files as its user may, and says how many that is.
+///
+/// A connection is a file and so is what an agent reads; the default of many systems is 1,024.
+#[must_use]
+pub fn raise_file_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
+        Err(_) => limit.current.unwrap_or(u64::MAX),
+    }
+}
+
 /// Makes the data folder, for this user alone: journals hold what agents read.
 fn data_folder(dir: PathBuf) -> Result<PathBuf, StartError> {
     let problem = |error: io::Error| StartError::new(format_args!("server.data `{}`", dir.display()), error);
@@ -224,7 +274,7 @@ fn data_folder(dir: PathBuf) -> Result<PathBuf, StartError> {
     Ok(dir)
 }
 
-fn open_sqlite(config: &Config, data: &std::path::Path) -> Result<Sqlite, StartError> {
+fn open_sqlite(config: &Config, data: &Path) -> Result<Sqlite, StartError> {
     let synchronous = match config.server.synchronous {
         Synchronous::Full => sqlite::Synchronous::Full,
         Synchronous::Normal => sqlite::Synchronous::Normal,

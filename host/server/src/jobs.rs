@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use bytes::Bytes;
@@ -29,7 +29,7 @@ use crate::{
     agents::registry::{Agent, Registry},
     capability::{Control, World},
     clock,
-    journal::{self, Bounds, Journal},
+    journal::{self, Bounds, Journal, JournalError},
     policy::Policy,
     runner::Run,
     sandbox::engine::Sandbox,
@@ -39,6 +39,12 @@ use crate::{
 /// The default and the largest page of a listing.
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1000;
+
+/// A page ends where its frame would be larger than this; the smallest client takes 1 MiB.
+const PAGE_BYTES_MAX: usize = 512 << 10;
+
+/// About what a listed job takes besides its lease.
+const SUMMARY_BYTES: usize = 512;
 
 /// How many ended jobs are kept for listings; the oldest leave first.
 const ENDED_MAX: usize = 10_000;
@@ -63,6 +69,8 @@ struct Index {
     jobs: HashMap<JobId, Entry>,
     by_principal: BTreeMap<Principal, BTreeMap<JobId, ()>>,
     ended: VecDeque<JobId>,
+    /// How many jobs of each principal are running.
+    running: BTreeMap<Principal, usize>,
 }
 
 struct Entry {
@@ -158,6 +166,12 @@ impl Jobs {
             )));
         }
         let authority = self.policy.grant(&submission.principal, submission.authority)?;
+        let (mine, most) = (self.running(&submission.principal), self.world.limits.principal_jobs_max);
+        if mine >= most {
+            let message =
+                format!("{mine} jobs of `{}` are running, the most one principal may have", submission.principal);
+            return Err(Refusal::new(ErrorCode::InternalError, message));
+        }
         let Ok(slot) = Arc::clone(&self.room).try_acquire_owned() else {
             let message = format!("the host runs {} jobs, as many as it can hold; try again later", self.live_agents);
             return Err(Refusal::new(ErrorCode::InternalError, message));
@@ -213,7 +227,7 @@ impl Jobs {
         let job_id = accepted.job_id;
         tokio::spawn(async move {
             // A panic in the host's own code ends one job, not the host.
-            let status = match AssertUnwindSafe(run.run()).catch_unwind().await {
+            let status = match AssertUnwindSafe(run.run(slot)).catch_unwind().await {
                 Ok(status) => status,
                 Err(_) => {
                     tracing::error!(%job_id, "the runner of a job panicked");
@@ -222,7 +236,6 @@ impl Jobs {
                 }
             };
             jobs.ended(job_id, status);
-            drop(slot);
             tracing::info!(%job_id, status = %status, "job ended");
         });
         journal.durable(mark).await.map_err(|error| broken(&error))?;
@@ -258,19 +271,20 @@ impl Jobs {
             (entry.summary.trace_id, running.map(|it| (Arc::clone(&it.control), Arc::clone(&it.journal))))
         };
         if let Some((control, journal)) = running
-            && !control.cancel.is_cancelled()
+            && !control.asked_to_cancel.swap(true, Ordering::Relaxed)
         {
-            let reason = reason.map(|reason| crate::capability::truncate(reason, 1024).into_owned());
-            let record = Record::Cancelling { at: self.world.clock.now(), reason };
+            // Before it is written down: a job that ends meanwhile ends as cancelled, or had ended already.
+            control.cancel.cancel();
+            let record = Record::Cancelling { at: self.world.clock.now(), reason: reason.map(str::to_owned) };
             let written = match journal.append(&record) {
                 Ok(mark) => journal.durable(mark).await,
                 Err(error) => Err(error),
             };
-            if let Err(error) = written {
+            match written {
+                Ok(()) | Err(JournalError::Ended) => {}
                 // The cancellation goes ahead: a job whose journal fails is ending anyway.
-                tracing::warn!(%job_id, %error, "a cancellation could not be stored");
+                Err(error) => tracing::warn!(%job_id, %error, "a cancellation could not be stored"),
             }
-            control.cancel.cancel();
         }
         Ok(trace_id)
     }
@@ -295,19 +309,28 @@ impl Jobs {
             };
         let index = self.index();
         let mut page: Vec<JobSummary> = Vec::new();
+        let mut bytes = 0;
         let mine = index.by_principal.get(principal).into_iter().flat_map(|jobs| jobs.keys().rev());
         for job_id in mine.filter(|id| before.is_none_or(|before| **id < before)) {
             let summary = &index.jobs[job_id].summary;
             if !matches(summary, list) {
                 continue;
             }
-            if page.len() == limit {
+            bytes += summary.lease.as_str().len() + SUMMARY_BYTES;
+            if page.len() == limit || (bytes > PAGE_BYTES_MAX && !page.is_empty()) {
                 let cursor = page.last().map(|last| last.job_id.to_string());
                 return Ok((page, cursor));
             }
             page.push(summary.clone());
         }
         Ok((page, None))
+    }
+
+    /// Lists a job with the status its journal ends with.
+    pub fn note_end(&self, job_id: JobId, status: Status) {
+        if let Some(entry) = self.index().jobs.get_mut(&job_id) {
+            entry.summary.status = status;
+        }
     }
 
     /// Reads what earlier runs of the host left in the store.
@@ -394,6 +417,11 @@ impl Jobs {
         }
     }
 
+    /// How many jobs of a principal are running.
+    fn running(&self, principal: &Principal) -> usize {
+        self.index().running.get(principal).copied().unwrap_or_default()
+    }
+
     fn index(&self) -> MutexGuard<'_, Index> {
         // Every change below is one step, so a panic elsewhere leaves nothing half done.
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
@@ -405,15 +433,23 @@ impl Jobs {
             running.map(|(control, journal)| Running { control: Arc::clone(control), journal: Arc::clone(journal) });
         let entry = Entry { principal: accepted.principal.clone(), session_id: accepted.session_id, summary, running };
         let mut index = self.index();
+        if entry.running.is_some() {
+            *index.running.entry(accepted.principal.clone()).or_default() += 1;
+        }
         index.by_principal.entry(accepted.principal.clone()).or_default().insert(accepted.job_id, ());
         index.jobs.insert(accepted.job_id, entry);
     }
 
     fn ended(&self, job_id: JobId, status: Status) {
         let mut index = self.index();
+        let index = &mut *index;
         if let Some(entry) = index.jobs.get_mut(&job_id) {
             entry.summary.status = status;
-            entry.running = None;
+            if entry.running.take().is_some()
+                && let Some(running) = index.running.get_mut(&entry.principal)
+            {
+                *running = running.saturating_sub(1);
+            }
         }
         index.ended.push_back(job_id);
         while index.ended.len() > ENDED_MAX
@@ -432,7 +468,7 @@ fn summary(accepted: &Accepted, status: Status) -> JobSummary {
         job_id: accepted.job_id,
         agent: accepted.agent.clone(),
         status,
-        lease: accepted.authority.lease.clone(),
+        lease: Json::of(&accepted.authority.lease),
         lease_constraints: accepted.authority.expires_at.map(|expires_at| LeaseConstraints { expires_at }),
         parent_job_id: None,
         created_at: accepted.at,
@@ -447,7 +483,7 @@ fn matches(summary: &JobSummary, list: &ListJobs) -> bool {
         true => summary.agent == *wanted,
         false => summary.agent.split('@').next() == Some(wanted),
     };
-    let status = |wanted: &Vec<String>| wanted.iter().any(|status| status == summary.status.as_str());
+    let status = |wanted: &Vec<Status>| wanted.contains(&summary.status);
     let after = |after: &Timestamp| summary.created_at > *after;
     let before = |before: &Timestamp| summary.created_at < *before;
     list.agent.as_ref().is_none_or(agent)
@@ -478,7 +514,13 @@ fn parameters(submission: &Submission) -> String {
 }
 
 /// The input with its keys sorted and its numbers in one form: `1.0` is 1.
+///
+/// Where that form would lose something, a digit of a long number or one of two equal keys, the text itself stands for
+/// the input: two submissions are then the same only if they are written alike.
 fn canonical(input: &Json) -> serde_json::Value {
+    if loses_something(input.as_str()) {
+        return input.as_str().into();
+    }
     fn settle(value: &mut serde_json::Value) {
         use serde_json::Value;
         match value {
@@ -501,6 +543,35 @@ fn canonical(input: &Json) -> serde_json::Value {
     value
 }
 
+/// Whether a number has more digits than a float holds, or an object has a key twice.
+fn loses_something(json: &str) -> bool {
+    const EXACT_DIGITS: usize = 15;
+    let (mut digits, mut keys, mut in_string, mut escaped) = (0, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'0'..=b'9' => digits += 1,
+            b'.' | b'-' | b'+' | b'e' | b'E' => {}
+            b':' => (keys, digits) = (keys + 1, 0),
+            _ => digits = 0,
+        }
+        if digits > EXACT_DIGITS {
+            return true;
+        }
+    }
+    fn keys_of(value: &serde_json::Value) -> usize {
+        match value {
+            serde_json::Value::Array(items) => items.iter().map(keys_of).sum(),
+            serde_json::Value::Object(fields) => fields.len() + fields.values().map(keys_of).sum::<usize>(),
+            _ => 0,
+        }
+    }
+    serde_json::from_str(json).map_or(true, |value| keys_of(&value) != keys)
+}
+
 fn broken(error: &(impl std::fmt::Display + ?Sized)) -> Refusal {
     tracing::error!(error = format!("{error:#}"), "the store failed");
     Refusal::new(ErrorCode::InternalError, "the host could not store the job; try again later")
@@ -518,5 +589,7 @@ mod tests {
         assert_ne!(form(r#"{"a":1}"#), form(r#"{"a":"1"}"#));
         assert_ne!(form(r#"[1,2]"#), form(r#"[2,1]"#));
         assert_ne!(form("0.1"), form("0.2"));
+        assert_ne!(form(r#"{"n":12345678901234567890123}"#), form(r#"{"n":12345678901234567890124}"#));
+        assert_ne!(form(r#"{"a":1,"a":2}"#), form(r#"{"a":2}"#));
     }
 }

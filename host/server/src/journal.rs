@@ -6,7 +6,10 @@
 //! nothing leaves the host before what it depends on is durable, and nothing
 //! else waits for a disk.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use leasehold_core::{
@@ -16,7 +19,14 @@ use leasehold_core::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use crate::store::{Position, Store, StoreError, StreamId};
+use crate::{
+    clock::Clock,
+    store::{Position, Store, StoreError, StreamId},
+};
+
+/// How long the end of a job waits for a store that fails, at first and at most.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// The streams of jobs begin with this.
 pub const JOBS: &str = "job/";
@@ -45,6 +55,9 @@ pub enum JournalError {
     /// The store failed, and says how.
     #[error("the journal cannot be written: {0}")]
     Store(String),
+    /// The end of the job has been written, and nothing comes after it.
+    #[error("the job has ended")]
+    Ended,
     /// The job has written all it may.
     #[error("the job's journal is full: it holds {0} bytes, the most this host keeps of one job")]
     Full(u64),
@@ -71,12 +84,14 @@ struct State {
     last: Position,
     writing: bool,
     full: bool,
+    ended: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Progress {
     durable: u64,
     waiting_bytes: usize,
+    full: bool,
     failed: Option<JournalError>,
 }
 
@@ -96,6 +111,7 @@ impl Journal {
                 last,
                 writing: false,
                 full: false,
+                ended: false,
             }),
             progress: watch::Sender::default(),
         })
@@ -105,19 +121,24 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// If the job has written all it may. The end of a job always fits.
+    /// If the job has ended or has written all it may. The end of a job always fits.
     pub fn append(self: &Arc<Self>, record: &Record) -> Result<Mark, JournalError> {
         if let Some(error) = &self.progress.borrow().failed {
             return Err(error.clone());
         }
         let bytes = Bytes::from(record.encode());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.ended {
+            return Err(JournalError::Ended);
+        }
         let total = state.total_bytes + bytes.len() as u64;
         if !matches!(record, Record::Ended { .. }) && (state.full || total > self.bounds.total_bytes_max) {
             // Once full, always full: a smaller record later would make a journal with a hole.
             state.full = true;
-            return Err(JournalError::Full(self.bounds.total_bytes_max));
+            drop(state);
+            return Err(self.fill());
         }
+        state.ended = matches!(record, Record::Ended { .. });
         state.total_bytes = total;
         state.waiting_bytes += bytes.len();
         state.waiting.push(bytes);
@@ -138,7 +159,26 @@ impl Journal {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.total_bytes += bytes;
         state.full |= state.total_bytes > self.bounds.total_bytes_max;
-        if state.full { Err(JournalError::Full(self.bounds.total_bytes_max)) } else { Ok(()) }
+        let full = state.full;
+        drop(state);
+        if full { Err(self.fill()) } else { Ok(()) }
+    }
+
+    /// Tells whoever waits in [`failed`](Self::failed) that the journal is full.
+    fn fill(&self) -> JournalError {
+        self.progress.send_if_modified(|progress| !std::mem::replace(&mut progress.full, true));
+        JournalError::Full(self.bounds.total_bytes_max)
+    }
+
+    /// Why the job has to end, if its journal takes no more.
+    #[must_use]
+    pub fn fault(&self) -> Option<JournalError> {
+        self.fault_of(&self.progress.borrow())
+    }
+
+    fn fault_of(&self, progress: &Progress) -> Option<JournalError> {
+        let full = progress.full.then_some(JournalError::Full(self.bounds.total_bytes_max));
+        progress.failed.clone().or(full)
     }
 
     /// Returns once everything up to `mark` is durable.
@@ -166,11 +206,13 @@ impl Journal {
         self.reached(roomy).await
     }
 
-    /// Returns when the store has failed, and never otherwise.
+    /// Returns when the journal takes no more, and never otherwise.
     pub async fn failed(&self) -> JournalError {
-        match self.reached(|_| false).await {
-            Err(error) => error,
-            Ok(()) => std::future::pending().await,
+        let mut progress = self.progress.subscribe();
+        let seen = progress.wait_for(|progress| self.fault_of(progress).is_some()).await;
+        match seen.ok().and_then(|progress| self.fault_of(&progress)) {
+            Some(error) => error,
+            None => unreachable!("waited for a fault, and the sender lives as long as the journal"),
         }
     }
 
@@ -182,6 +224,37 @@ impl Journal {
             Ok(progress) => Err(progress.failed.clone().expect("waited for enough or for a failure")),
             Err(_) => unreachable!("the sender lives as long as the journal"),
         }
+    }
+
+    /// Appends the end of a job to a journal that failed, as soon as the store works again.
+    ///
+    /// A journal that the store never began gets `accepted` first. Nothing is appended if the failed append turns out
+    /// to be written and holds an end, or if another host has ended the job.
+    pub async fn end_late(&self, accepted: &Record, ended: &Record, clock: &Clock) {
+        let mut pause = RETRY_MIN;
+        loop {
+            match self.try_to_end(accepted, ended).await {
+                // The next start of the host finds a job without an end and ends it.
+                Ok(()) | Err(StoreError::Closed) => return,
+                Err(error) => tracing::warn!(stream = %self.stream, %error, "the end of a job cannot be stored yet"),
+            }
+            clock.sleep_until(clock.now().saturating_add(pause)).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn try_to_end(&self, accepted: &Record, ended: &Record) -> Result<(), StoreError> {
+        let streams = self.store.streams(self.stream.as_str(), None, 1).await?;
+        let last =
+            streams.into_iter().find(|(stream, _)| *stream == self.stream).map_or(Position::ZERO, |(_, last)| last);
+        let before = Position::new(last.get().saturating_sub(1));
+        let newest = self.store.read(&self.stream, before, 1).await?.pop();
+        if newest.is_some_and(|newest| matches!(Record::decode(&newest.bytes), Ok(Record::Ended { .. }))) {
+            return Ok(());
+        }
+        let records = if last == Position::ZERO { vec![accepted, ended] } else { vec![ended] };
+        let records = records.into_iter().map(|record| Bytes::from(record.encode())).collect();
+        self.store.append(&self.stream, last, records).await.map(|_| ())
     }
 
     /// Writes what waits until nothing does.
@@ -234,6 +307,18 @@ pub async fn store_blob(store: &dyn Store, bytes: Bytes) -> Result<String, Store
         Ok(_) | Err(StoreError::Conflict { .. }) => Ok(sha256),
         Err(error) => Err(error),
     }
+}
+
+/// The position before the newest record of a job's journal.
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn newest(store: &dyn Store, job_id: JobId) -> Result<Position, StoreError> {
+    let stream = stream(job_id);
+    let found = store.streams(stream.as_str(), None, 1).await?;
+    let last = found.into_iter().find(|(found, _)| *found == stream).map_or(Position::ZERO, |(_, last)| last);
+    Ok(Position::new(last.get().saturating_sub(1)))
 }
 
 /// The stream that binds a principal's idempotency key to a job (ARCP §7.2).
@@ -316,6 +401,15 @@ mod tests {
         assert!(matches!(journal.append(&record(2)), Err(JournalError::Full(100))));
         let mark = journal.append(&ended()).unwrap();
         journal.durable(mark).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_after_the_end() {
+        let job_id = JobId::new(Ulid::from_parts(0, 1));
+        let journal = Journal::new(Arc::new(Memory::default()), job_id, Position::ZERO, BOUNDS);
+        journal.append(&ended()).unwrap();
+        assert!(matches!(journal.append(&record(1)), Err(JournalError::Ended)));
+        assert!(matches!(journal.append(&ended()), Err(JournalError::Ended)));
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use leasehold_core::{
     protocol::{event::Event, json::Json, status::Status},
     time::Timestamp,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     agents::registry::Agent,
@@ -60,8 +61,8 @@ enum Stop {
 }
 
 impl Run {
-    /// Runs the job and writes its end. Says how it ended.
-    pub async fn run(self) -> Status {
+    /// Runs the job in `slot` and writes its end. Says how it ended.
+    pub async fn run(self, slot: OwnedSemaphorePermit) -> Status {
         let deadline = self.deadline();
         let started = Record::Started { at: self.world.clock.now() };
         let end = match self.journal.append(&started) {
@@ -71,14 +72,28 @@ impl Run {
         let status = end.status();
         let ended = Record::Ended { at: self.world.clock.now(), end };
         let written = match self.journal.append(&ended) {
-            Ok(mark) => self.journal.durable(mark).await,
+            Ok(mark) => {
+                // Before anyone is told: a client that submits one job after another needs one place, not two.
+                drop(slot);
+                self.journal.durable(mark).await
+            }
+            // The slot is held until the end is stored, so that a store that stays broken bounds how many wait for it.
             Err(error) => Err(error),
         };
-        if let Err(error) = written {
-            // The next start of the host finds a job without an end and ends it.
-            tracing::error!(job_id = %self.accepted.job_id, %error, "the end of a job could not be stored");
+        match written {
+            Ok(()) => status,
+            Err(error) => self.end_late(&error).await,
         }
-        status
+    }
+
+    /// Ends a job whose journal failed: its clients wait for an end, and so may a later submission with its key.
+    async fn end_late(&self, error: &JournalError) -> Status {
+        tracing::error!(job_id = %self.accepted.job_id, %error, "the end of a job could not be stored; trying again");
+        // What waited for the store is lost, so the job has failed whatever its agent returned.
+        let ended = Record::Ended { at: self.world.clock.now(), end: journal_end(error) };
+        let accepted = Record::Accepted(Box::new(Accepted::clone(&self.accepted)));
+        self.journal.end_late(&accepted, &ended, &self.world.clock).await;
+        Status::Error
     }
 
     /// When the job has run for too long: as long as its client asked, within what the operator allows.
@@ -108,10 +123,13 @@ impl Run {
             () = self.lease_end() => Stop::LeaseExpired,
             error = self.journal.failed() => Stop::Journal(error),
         };
+        self.control.over.store(true, Ordering::Relaxed);
+        store.data_mut().abandon();
         let end = self.end(stop, store.data_mut());
         // The agent's last printed line is written when its context goes, and belongs before the end.
         drop(store);
-        end
+        // An agent may not notice that its journal has ended, and what it returns then is only a part of what it did.
+        self.journal.fault().map_or(end, |error| journal_end(&error))
     }
 
     /// Returns once `cause` has come and the agent has had its time to unwind.

@@ -128,19 +128,29 @@ impl Gate {
     ///
     /// The first reason against, in the order in which [`Denied`] lists them.
     pub fn permit<Op: Operation>(&self, now: Timestamp, op: Op) -> Result<Permit<Op>, Denied> {
+        self.open(now)?;
+        if !self.authority.lease.covers(op.namespace(), op.target()) {
+            return Err(Denied::NotGranted { namespace: op.namespace().clone(), target: op.target().to_string() });
+        }
+        Ok(Permit { op })
+    }
+
+    /// Whether any operation could be permitted: for whoever held a permit while time went by.
+    ///
+    /// # Errors
+    ///
+    /// If the job is being cancelled, its lease has ended, or its money is spent.
+    pub fn open(&self, now: Timestamp) -> Result<(), Denied> {
         if self.cancelling {
             return Err(Denied::Cancelled);
         }
         if let Some(at) = self.authority.expires_at.filter(|at| now >= *at) {
             return Err(Denied::Expired(at));
         }
-        if let Some(currency) = self.ledger.exhausted() {
-            return Err(Denied::Exhausted(currency.clone()));
+        match self.ledger.exhausted() {
+            Some(currency) => Err(Denied::Exhausted(currency.clone())),
+            None => Ok(()),
         }
-        if !self.authority.lease.covers(op.namespace(), op.target()) {
-            return Err(Denied::NotGranted { namespace: op.namespace().clone(), target: op.target().to_string() });
-        }
-        Ok(Permit { op })
     }
 
     /// Refuses every operation from now on (ARCP §7.4). There is no way back.

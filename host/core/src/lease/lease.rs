@@ -19,6 +19,8 @@ use crate::{
 pub const PATTERNS_PER_NAMESPACE_MAX: usize = 256;
 /// The most patterns a lease holds in all.
 pub const PATTERNS_MAX: usize = 1024;
+/// The most bytes all patterns of a lease have together.
+pub const BYTES_MAX: usize = 32 << 10;
 /// The most namespaces a lease names.
 pub const NAMESPACES_MAX: usize = 64;
 
@@ -131,6 +133,9 @@ impl Lease {
         }
         if wire.values().map(Vec::len).sum::<usize>() > PATTERNS_MAX {
             return Err(LeaseError::TooManyPatternsInAll);
+        }
+        if wire.values().flatten().map(String::len).sum::<usize>() > BYTES_MAX {
+            return Err(LeaseError::TooLong);
         }
         let mut lease = Self::default();
         for (name, texts) in wire {
@@ -249,6 +254,9 @@ pub enum LeaseError {
         /// What is wrong with it.
         error: AmountError,
     },
+    /// Too much text in all.
+    #[error("lease_request: its patterns have more than {BYTES_MAX} bytes together")]
+    TooLong,
     /// The sum of one currency's entries.
     #[error("lease_request.cost.budget[{index}]: the sum of this currency has more than 28 digits")]
     BudgetTooLarge {

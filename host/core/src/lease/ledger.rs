@@ -33,16 +33,21 @@ impl Ledger {
     /// `None` if the lease does not bound the currency. The balance may become
     /// negative; it is the next operation that is refused, not this report.
     ///
+    /// A cost so small or so large that the sum cannot be counted exactly
+    /// takes all that is free: were it refused, one tiny cost would shield the
+    /// budget from every later one.
+    ///
     /// # Errors
     ///
-    /// If the value is negative, or so small or large that it cannot be
-    /// counted exactly; then nothing changes.
+    /// If the value is negative; then nothing changes.
     pub fn debit(&mut self, currency: &Currency, value: Decimal) -> Result<Option<Decimal>, LedgerError> {
         if value < Decimal::ZERO {
             return Err(LedgerError::Negative(value));
         }
         let Some(account) = self.accounts.get_mut(currency) else { return Ok(None) };
-        account.shift(value, Decimal::ZERO).ok_or_else(|| LedgerError::Inexact(currency.clone()))?;
+        if account.shift(value, Decimal::ZERO).is_none() {
+            account.exhaust();
+        }
         Ok(Some(account.free))
     }
 
@@ -69,9 +74,8 @@ impl Ledger {
             actual if actual < Decimal::ZERO => Err(LedgerError::Negative(actual)),
             actual => account.shift(actual, -held).ok_or_else(|| LedgerError::Inexact(currency.clone())),
         };
-        if outcome.is_err() {
-            // Were even this sum too long to write, the money would stay reserved: lost to the job, never regained.
-            let _ = account.shift(held, -held);
+        if outcome.is_err() && account.shift(held, -held).is_none() {
+            account.exhaust();
         }
         outcome
     }
@@ -237,6 +241,14 @@ struct Account {
 impl Account {
     fn new(initial: Decimal) -> Self {
         Self { initial, spent: Decimal::ZERO, reserved: Decimal::ZERO, free: initial }
+    }
+
+    /// Counts all that is free as spent.
+    fn exhaust(&mut self) {
+        if self.free > Decimal::ZERO {
+            self.spent = exact_sub(self.initial, self.reserved).unwrap_or(self.initial);
+            self.free = Decimal::ZERO;
+        }
     }
 
     /// Moves money out of what is free, or back into it where a difference is negative; all or nothing.

@@ -3,15 +3,15 @@
 //! The SDKs spell some of it differently; every spelling they are known to use
 //! becomes the draft's here and nowhere else.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroU32};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, num::NonZeroU32};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeOwned, SeqAccess, Visitor},
+    de::{self, DeserializeOwned, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
 
-use super::{json::Json, trace::TraceId};
+use super::{json::Json, status::Status, trace::TraceId};
 use crate::{error::Refusal, id::JobId, secret::Secret, time::Timestamp};
 
 /// The protocol version this host speaks (ARCP §5 `arcp`).
@@ -116,8 +116,8 @@ pub struct ClientInfo {
 /// The payload of `session.list_jobs` (§6.6).
 #[derive(Debug, Default, PartialEq)]
 pub struct ListJobs {
-    /// Only jobs in one of these statuses, if any are named. Names nobody knows match no job.
-    pub statuses: Option<Vec<String>>,
+    /// Only jobs in one of these statuses, if any are named. Names nobody knows match no job and are dropped.
+    pub statuses: Option<Vec<Status>>,
     /// Only jobs of this agent: `name` for any version, `name@version` for one.
     pub agent: Option<String>,
     /// Only jobs created later.
@@ -169,10 +169,15 @@ struct Envelope<'a> {
 /// If it is not JSON, not an envelope of version 1.1, or its payload does not
 /// fit its type. The error keeps what could be read, so that it can be answered.
 pub fn decode(text: &str) -> Result<Request, Box<Malformed>> {
-    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
+    let unreadable = |error: &dyn fmt::Display| {
         let refusal = Refusal::invalid(format!("the frame is not an ARCP envelope: {error}"));
         Box::new(Malformed { id: None, kind: None, trace_id: None, refusal })
-    })?;
+    };
+    // An array would be read as the fields in the order of their declaration.
+    if text.trim_start().starts_with('[') {
+        return Err(unreadable(&"it is an array, not an object"));
+    }
+    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| unreadable(&without_values(&error)))?;
     // Several SDKs send free text as a trace id; it is replaced, not refused.
     let trace_id = envelope.trace_id.as_deref().and_then(TraceId::parse);
     let id = envelope.id.clone().filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX);
@@ -235,41 +240,60 @@ pub fn unknown_job(id: &str) -> Refusal {
 
 /// Reads a payload; a failure names the field.
 fn payload<T: DeserializeOwned>(kind: &str, raw: &str) -> Result<T, Refusal> {
+    // As for the envelope.
+    if raw.starts_with('[') {
+        return Err(Refusal::invalid(format!("{kind}: `payload` must be an object, not an array")));
+    }
     // The plain reader is the fast one; only a failure pays for the search of its place.
     serde_json::from_str(raw).or_else(|_| {
         let deserializer = &mut serde_json::Deserializer::from_str(raw);
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
             let path = error.path().to_string();
             let place = if path == "." { "payload".to_owned() } else { format!("payload.{path}") };
-            // The place in the payload's own text would mislead in a frame that holds more.
-            let said = error.inner().to_string();
-            let what = said.split(" at line ").next().unwrap_or(&said);
+            let what = without_values(error.inner());
             Refusal::invalid(format!("{kind}: `{place}`: {what}"))
         })
     })
 }
 
+/// What a reader says of a text, without quoting the text: it may hold a token, and be as long as a frame.
+fn without_values(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    // The place in a payload's own text would mislead in a frame that holds more.
+    let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
+    for prefix in ["invalid type: ", "invalid value: "] {
+        if let Some(rest) = said.strip_prefix(prefix)
+            && let Some((found, expected)) = rest.rsplit_once(", expected ")
+        {
+            let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+            return format!("{prefix}{kind}, expected {expected}");
+        }
+    }
+    said.to_owned()
+}
+
 /// Payloads as they are written.
 mod wire {
     use super::{
-        BTreeMap, ClientInfo, Deserialize, Deserializer, Json, NonZeroU32, Patterns, Refusal, Secret, Timestamp, de,
+        BTreeMap, ClientInfo, Deserialize, Deserializer, Json, NonZeroU32, Object, Patterns, Refusal, Secret, Status,
+        Timestamp, de,
     };
 
     #[derive(Deserialize)]
     pub struct Hello {
         #[serde(default)]
-        client: Option<ClientInfo>,
+        client: Option<Object<ClientInfo>>,
         #[serde(default)]
-        auth: Option<Auth>,
+        auth: Option<Object<Auth>>,
         #[serde(default)]
-        capabilities: Option<Capabilities>,
+        capabilities: Option<Object<Capabilities>>,
         #[serde(default)]
         resume: Option<de::IgnoredAny>,
         #[serde(default)]
         resume_token: Option<de::IgnoredAny>,
     }
 
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     struct Auth {
         #[serde(default)]
         scheme: Option<String>,
@@ -287,10 +311,10 @@ mod wire {
 
     impl From<Hello> for super::Hello {
         fn from(hello: Hello) -> Self {
-            let capabilities = hello.capabilities.unwrap_or_default();
-            let (scheme, token) = hello.auth.map_or((None, None), |auth| (auth.scheme, auth.token));
+            let capabilities = hello.capabilities.unwrap_or_default().0;
+            let (scheme, token) = hello.auth.map_or((None, None), |Object(auth)| (auth.scheme, auth.token));
             Self {
-                client: hello.client.unwrap_or_default(),
+                client: hello.client.unwrap_or_default().0,
                 // An empty token is how some SDKs write none.
                 token: token.filter(|token| !token.expose().is_empty()),
                 scheme: scheme.map(|scheme| scheme.to_ascii_lowercase()),
@@ -328,7 +352,7 @@ mod wire {
     #[derive(Deserialize)]
     pub struct ListJobs {
         #[serde(default)]
-        filter: Option<Filter>,
+        filter: Option<Object<Filter>>,
         #[serde(default)]
         limit: Option<u64>,
         #[serde(default)]
@@ -349,9 +373,12 @@ mod wire {
 
     impl From<ListJobs> for super::ListJobs {
         fn from(list: ListJobs) -> Self {
-            let filter = list.filter.unwrap_or_default();
+            let filter = list.filter.unwrap_or_default().0;
             Self {
-                statuses: filter.status.map(|status| status.0),
+                statuses: filter.status.map(|Patterns(named)| {
+                    let is_named = |status: &Status| named.iter().any(|name| name == status.as_str());
+                    Status::ALL.into_iter().filter(is_named).collect()
+                }),
                 agent: filter.agent,
                 created_after: filter.created_after,
                 created_before: filter.created_before,
@@ -369,14 +396,14 @@ mod wire {
         #[serde(default)]
         lease_request: Option<BTreeMap<String, Patterns>>,
         #[serde(default)]
-        lease_constraints: Option<Constraints>,
+        lease_constraints: Option<Object<Constraints>>,
         #[serde(default)]
         idempotency_key: Option<String>,
         #[serde(default, deserialize_with = "seconds")]
         max_runtime_sec: Option<NonZeroU32>,
     }
 
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     struct Constraints {
         #[serde(default)]
         expires_at: Option<String>,
@@ -408,7 +435,7 @@ mod wire {
                     .into_iter()
                     .map(|(namespace, patterns)| (namespace, patterns.0))
                     .collect(),
-                expires_at: self.lease_constraints.and_then(|constraints| constraints.expires_at),
+                expires_at: self.lease_constraints.and_then(|Object(constraints)| constraints.expires_at),
                 idempotency_key,
                 max_runtime_sec: self.max_runtime_sec,
             })
@@ -431,6 +458,38 @@ mod wire {
             .and_then(|seconds| u32::try_from(seconds).ok())
             .map(NonZeroU32::new)
             .ok_or_else(|| de::Error::custom(format!("{number} is not a whole number of seconds")))
+    }
+}
+
+/// An object within a payload. One language writes an empty one as an empty
+/// array; any other array is refused, as its items would be read as fields.
+#[derive(Default)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<T, A::Error> {
+                match seq.next_element::<de::IgnoredAny>()? {
+                    None => Ok(T::default()),
+                    Some(_) => Err(de::Error::invalid_type(de::Unexpected::Seq, &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Fields(PhantomData)).map(Self)
     }
 }
 
@@ -490,6 +549,22 @@ mod tests {
         let text = r#"{"arcp":"1.1","id":"1","type":"session.pong","foo":{"bar":1},"span_id":"x","session_id":null,
             "trace_id":null,"job_id":null,"event_seq":null,"extensions":{},"timestamp":"2026-05-13T19:30:00Z"}"#;
         assert!(matches!(decode(text).unwrap().message, ClientMessage::Pong));
+    }
+
+    /// A token may stand where it does not belong, and refusals are logged.
+    #[test]
+    fn a_refusal_does_not_repeat_a_text_that_is_out_of_place() {
+        let token = r#""tk-secret\", expected a trick""#;
+        for text in [
+            frame("session.hello", &format!(r#"{{"auth":{token}}}"#)),
+            frame("session.hello", &format!(r#"{{"auth":{{"scheme":"bearer","token":[{token}]}}}}"#)),
+            frame("session.hello", &format!(r#"{{"client":{token},"auth":{{"scheme":"bearer","token":"t"}}}}"#)),
+            frame("session.hello", token),
+            token.to_owned(),
+        ] {
+            let refusal = decode(&text).unwrap_err().refusal;
+            assert!(!refusal.message.contains("tk-secret"), "{}", refusal.message);
+        }
     }
 
     #[test]
@@ -569,6 +644,17 @@ mod tests {
                 (outcome, _) => panic!("{text}: {outcome:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_token_in_the_wrong_place_is_not_quoted() {
+        for payload in [r#"{"auth":"Bearer tk-secret"}"#, r#"{"auth":{"token":["tk-secret"]}}"#, r#""tk-secret""#] {
+            let malformed = decode(&frame("session.hello", payload)).unwrap_err();
+            assert!(!format!("{malformed:?}").contains("tk-secret"), "{malformed:?}");
+            assert!(malformed.refusal.message.contains("expected"), "{malformed:?}");
+        }
+        let long = format!("\"{}\"", "x".repeat(1 << 20));
+        assert!(decode(&long).unwrap_err().refusal.message.len() < 200);
     }
 
     #[test]

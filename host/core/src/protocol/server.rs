@@ -192,8 +192,8 @@ pub struct JobSummary {
     pub agent: String,
     /// Where it is.
     pub status: Status,
-    /// The effective lease.
-    pub lease: Lease,
+    /// The effective lease, as it is written: a listing keeps many and asks none.
+    pub lease: Json,
     /// Its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_constraints: Option<LeaseConstraints>,

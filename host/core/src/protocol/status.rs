@@ -38,6 +38,10 @@ pub enum Step {
 }
 
 impl Status {
+    /// Every status there is.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Running, Self::Success, Self::Error, Self::Cancelled, Self::TimedOut];
+
     /// Every transition there is (ARCP §7.3). A terminal status has none, so
     /// a job ends once however many things end it.
     #[must_use]
@@ -83,13 +87,12 @@ impl fmt::Display for Status {
 mod tests {
     use super::{Status::*, *};
 
-    const ALL: [Status; 6] = [Pending, Running, Success, Error, Cancelled, TimedOut];
     const STEPS: [Step; 5] = [Step::Start, Step::Finish, Step::Fail, Step::Cancel, Step::RunOutOfTime];
 
     /// ARCP §7.3: "Terminal states are `success`, `error`, `cancelled`, and `timed_out`."
     #[test]
     fn a_terminal_status_is_left_by_nothing() {
-        for status in ALL {
+        for status in Status::ALL {
             let left = STEPS.iter().any(|step| status.after(*step).is_some());
             assert_eq!(left, !status.is_terminal(), "{status}");
         }
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_name_of_a_status_is_its_spelling_on_the_wire() {
-        for status in ALL {
+        for status in Status::ALL {
             assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{status}\""));
         }
     }

@@ -154,8 +154,13 @@ pub enum Output {
         /// Which jobs.
         list: ListJobs,
     },
-    /// Read this job's journal from the start, and give each record as [`Input::Record`].
-    Follow(JobId),
+    /// Read this job's journal, and give each record as [`Input::Record`].
+    Follow {
+        /// The job.
+        job_id: JobId,
+        /// Whether only its end matters, and what stands before it need not be read.
+        only_end: bool,
+    },
     /// Log that a request was refused and why.
     Refused(Refusal),
     /// End the connection.

@@ -183,7 +183,8 @@ impl Open {
         match outcome {
             Err(refusal) => submit_refused(Some(request), Some(trace_id), refusal),
             Ok(super::Submitted { accepted, fresh }) => {
-                self.outbox.follow(accepted.job_id, accepted.trace_id, request.clone(), !fresh);
+                let begun = self.outbox.follow(accepted.job_id, accepted.trace_id, request.clone(), !fresh);
+                let follow = begun.then_some(Output::Follow { job_id: accepted.job_id, only_end: !fresh });
                 let message = Accepted {
                     request,
                     job_id: accepted.job_id,
@@ -194,7 +195,8 @@ impl Open {
                     accepted_at: accepted.at,
                     trace_id: accepted.trace_id,
                 };
-                vec![Output::Send(ServerMessage::Accepted(Box::new(message))), Output::Follow(accepted.job_id)]
+                let answer = Output::Send(ServerMessage::Accepted(Box::new(message)));
+                std::iter::once(answer).chain(follow).collect()
             }
         }
     }

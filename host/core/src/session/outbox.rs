@@ -5,7 +5,7 @@
 //! this session. What a record looks like to a client, and what a client did
 //! not want to see, is decided here too, so that the numbers have no gaps.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
 use crate::{
     error::{ErrorCode, Refusal},
@@ -64,10 +64,13 @@ impl Outbox {
         Self { features, ..Self::default() }
     }
 
-    /// Begins to give this session a job's records.
-    pub fn follow(&mut self, job_id: JobId, trace_id: TraceId, request: String, only_end: bool) {
-        let followed = Followed { trace_id, request, last_seq: 0, only_end, gathered: None };
-        self.jobs.entry(job_id).or_insert(followed);
+    /// Begins to give this session a job's records, unless it is given them already.
+    ///
+    /// Says whether it began: a job that is read twice would be told twice.
+    pub fn follow(&mut self, job_id: JobId, trace_id: TraceId, request: String, only_end: bool) -> bool {
+        let Entry::Vacant(vacant) = self.jobs.entry(job_id) else { return false };
+        vacant.insert(Followed { trace_id, request, last_seq: 0, only_end, gathered: None });
+        true
     }
 
     /// The number of the newest message of a job, 0 if there is none yet.

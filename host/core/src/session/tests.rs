@@ -1,1 +1,387 @@
+//! The session by itself: frames in, outputs out, time as an argument.
 
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    id::SessionId,
+    job::record::End,
+    lease::Lease,
+    protocol::{
+        client::decode,
+        server::{ServerMessage, Stamp},
+    },
+};
+
+const SECOND: i64 = 1_000;
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn ulid(n: u128) -> Ulid {
+    Ulid::from_parts(0, n)
+}
+
+fn job(n: u128) -> JobId {
+    JobId::new(ulid(n))
+}
+
+/// A handshake of 10 s, a heartbeat of 30 s, begun at 0.
+fn session(header_token: Option<&str>) -> Session {
+    let config = SessionConfig {
+        handshake_timeout: Duration::from_secs(10),
+        heartbeat_interval: Duration::from_secs(30),
+        resume_window: Duration::from_secs(600),
+    };
+    Session::new(config, at(0), header_token.map(Secret::new))
+}
+
+fn frame(kind: &str, payload: Value) -> Input {
+    text(&json!({ "arcp": "1.1", "id": "r", "type": kind, "payload": payload }).to_string())
+}
+
+fn text(text: &str) -> Input {
+    Input::Frame(decode(text))
+}
+
+fn hello(features: &[&str]) -> Input {
+    let auth = json!({ "scheme": "bearer", "token": "tk" });
+    frame("session.hello", json!({ "auth": auth, "capabilities": { "features": features } }))
+}
+
+fn known() -> Input {
+    let principal = Principal::new("alice");
+    Input::Authenticated(Some(Welcomed { principal, resume_token: Secret::new("rt"), agents: vec![] }))
+}
+
+/// A session that has been welcomed at 0.
+fn open(features: &[&str]) -> Session {
+    let mut session = session(None);
+    session.handle(at(0), ulid(0), hello(features));
+    session.handle(at(0), ulid(0), known());
+    assert!(session.is_open());
+    session
+}
+
+/// What a client would read.
+fn wire(session: &Session, message: &ServerMessage) -> Value {
+    let stamp = Stamp { id: ulid(7), now: at(0), session_id: SessionId::new(ulid(8)), dialect: session.dialect() };
+    serde_json::from_str(&message.encode(&stamp)).expect("a frame is JSON")
+}
+
+/// Outputs in a few words each: a message is its type and, if it is an error, its code.
+fn words(session: &Session, outputs: &[Output]) -> Vec<String> {
+    let word = |output: &Output| match output {
+        Output::Send(message) => {
+            let frame = wire(session, message);
+            let code = frame["payload"]["code"].as_str().map(|code| format!(" {code}"));
+            format!("{}{}", frame["type"].as_str().unwrap(), code.unwrap_or_default())
+        }
+        Output::Authenticate(token) => format!("authenticate {}", token.as_ref().map_or("nobody", Secret::expose)),
+        Output::Submit(submission) => format!("submit {}", submission.agent),
+        Output::Cancel { job_id, .. } => format!("cancel {job_id}"),
+        Output::ListJobs { .. } => "list".to_owned(),
+        Output::Follow { job_id, only_end: false } => format!("follow {job_id}"),
+        Output::Follow { job_id, only_end: true } => format!("follow {job_id} to its end"),
+        Output::Refused(refusal) => format!("log {}", refusal.code),
+        Output::Close(close) => format!("close {close:?}"),
+    };
+    outputs.iter().map(word).collect()
+}
+
+fn handle(session: &mut Session, now: i64, input: Input) -> Vec<String> {
+    let outputs = session.handle(at(now), ulid(1), input);
+    words(session, &outputs)
+}
+
+/// ARCP §6.1, §6.2, §6.7: every phase, and what each input makes of it.
+#[test]
+fn a_session_is_greeted_authenticated_open_and_closed() {
+    let refused = |code: &str| vec![format!("log {code}"), format!("session.error {code}"), "close Policy".to_owned()];
+    let unknown = || Input::Authenticated(None);
+    let said = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    type Step = (fn() -> Input, Vec<String>);
+    let welcomed =
+        || -> Vec<Step> { vec![(|| hello(&[]), said(&["authenticate tk"])), (known, said(&["session.welcome"]))] };
+    let greeted = || -> Vec<Step> { vec![(|| hello(&[]), said(&["authenticate tk"]))] };
+    let ping = || frame("session.ping", json!({ "nonce": "n" }));
+    let table: Vec<(Vec<Step>, Step, bool)> = vec![
+        (vec![], (ping, refused("UNAUTHENTICATED")), false),
+        (vec![], (|| frame("job.submit", json!({ "agent": "echo" })), refused("UNAUTHENTICATED")), false),
+        (vec![], (|| frame("x-vendor.acme.thing", json!({})), refused("UNAUTHENTICATED")), false),
+        (vec![], (|| text("{"), refused("INVALID_REQUEST")), false),
+        (vec![], (|| Input::Unreadable(Refusal::invalid("bytes")), refused("INVALID_REQUEST")), false),
+        (vec![], (|| Input::Alive, vec![]), false),
+        (vec![], (|| Input::Stopping, said(&["close GoingAway"])), false),
+        (greeted(), (unknown, refused("UNAUTHENTICATED")), false),
+        (greeted(), (ping, refused("UNAUTHENTICATED")), false),
+        (greeted(), (|| hello(&[]), refused("UNAUTHENTICATED")), false),
+        (greeted(), (|| Input::Tick, vec![]), false),
+        (greeted(), (|| Input::Alive, vec![]), false),
+        (greeted(), (|| Input::Stopping, said(&["close GoingAway"])), false),
+        (welcomed(), (ping, said(&["session.pong"])), true),
+        (welcomed(), (|| frame("session.pong", json!({})), vec![]), true),
+        (welcomed(), (|| frame("x-vendor.acme.thing", json!({})), vec![]), true),
+        (welcomed(), (|| hello(&[]), said(&["log INVALID_REQUEST", "job.error INVALID_REQUEST"])), true),
+        (welcomed(), (|| text("{"), said(&["log INVALID_REQUEST", "job.error INVALID_REQUEST"])), true),
+        (welcomed(), (known, vec![]), true),
+        (welcomed(), (|| frame("session.close", json!({})), said(&["session.closed", "close Normal"])), false),
+        (welcomed(), (|| frame("session.bye", json!({})), said(&["session.closed", "close Normal"])), false),
+        (welcomed(), (|| Input::Stopping, said(&["session.closed", "close GoingAway"])), false),
+    ];
+    for (row, (before, (last, expected), is_open)) in table.into_iter().enumerate() {
+        let mut session = session(None);
+        for (input, expected) in before {
+            assert_eq!(handle(&mut session, 0, input()), expected, "row {row}");
+        }
+        assert_eq!(handle(&mut session, 0, last()), expected, "row {row}");
+        assert_eq!(session.is_open(), is_open, "row {row}");
+        let closed = expected.iter().any(|word| word.starts_with("close"));
+        if closed {
+            // Whatever still arrives.
+            for input in [hello(&[]), known(), Input::Stopping, Input::Tick, ping()] {
+                assert_eq!(handle(&mut session, 0, input), Vec::<String>::new(), "row {row}");
+            }
+            assert_eq!(session.deadline(), None, "row {row}");
+        }
+    }
+}
+
+/// ARCP §6.2: patience with a client that says nothing.
+#[test]
+fn a_greeting_has_a_deadline() {
+    let mut session = session(None);
+    assert_eq!(session.deadline(), Some(at(10 * SECOND)));
+    assert!(handle(&mut session, 10 * SECOND - 1, Input::Tick).is_empty());
+    let outcome = handle(&mut session, 10 * SECOND, Input::Tick);
+    assert_eq!(outcome, ["log UNAUTHENTICATED", "session.error UNAUTHENTICATED", "close Policy"]);
+}
+
+/// ARCP §6.1: each row is a header, a hello and whose token is looked up.
+#[test]
+fn a_token_comes_from_the_hello_or_the_header() {
+    let bearer = |token: &str| json!({ "scheme": "bearer", "token": token });
+    let unauthenticated = "session.error UNAUTHENTICATED";
+    for (header, auth, expected) in [
+        (None, bearer("a"), "authenticate a"),
+        (Some("a"), Value::Null, "authenticate a"),
+        (Some("a"), json!({ "scheme": "none" }), "authenticate a"),
+        (Some("a"), bearer("a"), "authenticate a"),
+        (Some("a"), bearer("b"), unauthenticated),
+        (Some("a"), bearer(""), "authenticate a"), // an empty one is none
+        (None, Value::Null, "authenticate nobody"),
+        (None, json!({ "scheme": "anonymous" }), "authenticate nobody"),
+        (None, json!({ "scheme": "mtls" }), unauthenticated),
+        (None, json!({ "scheme": 7 }), "session.error INVALID_REQUEST"),
+    ] {
+        let mut session = session(header);
+        let outputs = handle(&mut session, 0, frame("session.hello", json!({ "auth": auth })));
+        assert!(outputs.contains(&expected.to_owned()), "{header:?} and {auth}: {outputs:?}");
+    }
+}
+
+/// ARCP §6.2, §6.3: what a hello may not ask.
+#[test]
+fn a_hello_that_cannot_be_served_is_refused() {
+    for (payload, expected) in [
+        (json!({ "capabilities": { "encodings": ["cbor"] } }), "session.error INVALID_REQUEST"),
+        (json!({ "resume": { "resume_token": "rt" } }), "session.error RESUME_WINDOW_EXPIRED"),
+        (json!({ "resume_token": "rt" }), "session.error RESUME_WINDOW_EXPIRED"),
+    ] {
+        let outputs = handle(&mut session(None), 0, frame("session.hello", payload.clone()));
+        assert_eq!(outputs[1..], [expected.to_owned(), "close Policy".to_owned()], "{payload}");
+    }
+}
+
+/// ARCP §6.4: an idle client is pinged at half the interval and given up after two.
+#[test]
+fn a_silent_client_is_pinged_and_then_given_up() {
+    let pong = || frame("session.pong", json!({}));
+    type Row = (i64, fn() -> Input, &'static [&'static str], i64);
+    let table: [Row; 9] = [
+        // now,  input,                expected,                   next deadline
+        (14_999, || Input::Tick, &[], 15_000),
+        (15_000, || Input::Tick, &["session.ping"], 30_000),
+        (30_000, || Input::Tick, &["session.ping"], 45_000),
+        (31_000, pong, &[], 45_000), // heard at 31 s, so lost at 91 s
+        (45_000, || Input::Tick, &["session.ping"], 60_000),
+        (60_000, || Input::Tick, &["session.ping"], 75_000),
+        (75_000, || Input::Tick, &["session.ping"], 90_000),
+        (90_000, || Input::Tick, &["session.ping"], 91_000),
+        (91_000, || Input::Tick, &["close HeartbeatLost"], 0),
+    ];
+    let mut session = open(&["heartbeat"]);
+    assert_eq!(session.deadline(), Some(at(15_000)));
+    for (now, input, expected, deadline) in table {
+        assert_eq!(handle(&mut session, now, input()), expected, "at {now}");
+        assert_eq!(session.deadline(), (deadline > 0).then(|| at(deadline)), "at {now}");
+    }
+}
+
+/// ARCP §6.4: whatever the host says is a sign of life, and so is whatever the client says.
+#[test]
+fn any_message_counts_as_a_heartbeat() {
+    let mut session = open(&["heartbeat", "list_jobs"]);
+    handle(&mut session, 10_000, frame("session.ping", json!({ "nonce": "n" })));
+    assert_eq!(session.deadline(), Some(at(25_000)), "the pong at 10 s spares a ping");
+    handle(&mut session, 20_000, text("not even JSON"));
+    assert_eq!(session.deadline(), Some(at(35_000)), "so does the refusal");
+    // The answer of a WebSocket library: some clients know no other.
+    handle(&mut session, 20_000, Input::Alive);
+    assert_eq!(handle(&mut session, 79_999, Input::Tick), ["session.ping"], "heard at 20 s");
+    assert_eq!(handle(&mut session, 80_000, Input::Tick), ["close HeartbeatLost"]);
+}
+
+#[test]
+fn a_session_without_heartbeats_waits_for_ever() {
+    let mut session = open(&["list_jobs"]);
+    assert_eq!(session.deadline(), None);
+    assert!(handle(&mut session, i64::MAX / 2, Input::Tick).is_empty());
+    assert!(session.is_open());
+}
+
+/// ARCP §6.2: "Either peer MUST NOT use a feature outside that intersection."
+#[test]
+fn a_request_needs_its_feature() {
+    let submit = |payload: Value| move || frame("job.submit", payload.clone());
+    let expiring = json!({ "agent": "echo", "lease_constraints": { "expires_at": "2999-01-01T00:00:00Z" } });
+    let budgeted = json!({ "agent": "echo", "lease_request": { "cost.budget": ["USD:1"] } });
+    let table: Vec<(&str, Box<dyn Fn() -> Input>, &str, &str)> = vec![
+        ("list_jobs", Box::new(|| frame("session.list_jobs", json!({}))), "list", "job.error INVALID_REQUEST"),
+        ("lease_expires_at", Box::new(submit(expiring)), "submit echo", "session.error INVALID_REQUEST"),
+        ("cost.budget", Box::new(submit(budgeted)), "submit echo", "session.error INVALID_REQUEST"),
+    ];
+    for (feature, input, with, without) in table {
+        assert_eq!(handle(&mut open(&[feature]), 0, input()), [with], "with {feature}");
+        let refused = ["log INVALID_REQUEST".to_owned(), without.to_owned()];
+        assert_eq!(handle(&mut open(&[]), 0, input()), refused, "without {feature}");
+    }
+}
+
+/// ARCP §7.1: what can be refused without knowing any agent.
+#[test]
+fn a_submission_is_checked_before_it_leaves_the_session() {
+    for (payload, said) in [
+        (json!({}), "agent"),
+        (json!([]), "payload"),
+        (json!({ "agent": "echo", "lease_request": { "fs.read": ["relative"] } }), "lease_request.fs.read"),
+        (json!({ "agent": "echo", "lease_request": { "fs.exec": ["/bin/sh"] } }), "fs.exec"),
+        (json!({ "agent": "echo", "lease_request": { "cost.budget": ["USD"] } }), "cost.budget"),
+        (json!({ "agent": "echo", "lease_constraints": { "expires_at": "2999-01-01T00:00:00+01:00" } }), "expires_at"),
+        (json!({ "agent": "echo", "lease_constraints": { "expires_at": "soon" } }), "expires_at"),
+        (json!({ "agent": "echo", "max_runtime_sec": 0.5 }), "max_runtime_sec"),
+    ] {
+        let mut session = open(&["lease_expires_at", "cost.budget"]);
+        let outputs = session.handle(at(0), ulid(1), frame("job.submit", payload.clone()));
+        let [Output::Refused(_), Output::Send(refused)] = &outputs[..] else { panic!("{payload}: {outputs:?}") };
+        let frame = wire(&session, refused);
+        assert_eq!((&frame["type"], &frame["id"]), (&json!("session.error"), &json!("r")), "{payload}");
+        assert!(frame["payload"]["message"].as_str().unwrap().contains(said), "{payload}: {frame}");
+        assert!(session.is_open());
+    }
+}
+
+#[test]
+fn a_submission_carries_what_was_asked() {
+    let mut session = open(&["lease_expires_at"]);
+    let submit = json!({
+        "arcp": "1.1", "id": "s-1", "type": "job.submit", "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "payload": {
+            "agent": "echo@1.0.0", "input": [1], "idempotency_key": "k", "max_runtime_sec": 60,
+            "lease_request": { "fs.read": ["/w/**"] }, "lease_constraints": { "expires_at": "2026-05-13T12:00:00Z" },
+        },
+    });
+    let outputs = session.handle(at(0), ulid(1), text(&submit.to_string()));
+    let [Output::Submit(submission)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((submission.request.as_str(), submission.agent.as_str()), ("s-1", "echo@1.0.0"));
+    assert_eq!((submission.principal.as_str(), submission.input.as_str()), ("alice", "[1]"));
+    assert_eq!(submission.idempotency_key.as_deref(), Some("k"));
+    assert_eq!(submission.max_runtime_sec.map(NonZeroU32::get), Some(60));
+    assert_eq!(submission.trace_id, TraceId::parse("0af7651916cd43dd8448eb211c80319c"));
+    assert_eq!(submission.authority.lease.to_wire()["fs.read"], ["/w/**"]);
+    assert_eq!(submission.authority.expires_at, Some("2026-05-13T12:00:00Z".parse().unwrap()));
+}
+
+fn accepted(n: u128) -> Accepted {
+    Accepted {
+        job_id: job(n),
+        principal: Principal::new("alice"),
+        session_id: SessionId::new(ulid(8)),
+        request_id: "r".into(),
+        at: at(0),
+        agent: "echo@1.0.0".into(),
+        digest: String::new(),
+        input: Json::default(),
+        authority: Authority { lease: Lease::default(), expires_at: None },
+        max_runtime_sec: None,
+        trace_id: TraceId::new(n),
+        seed: 0,
+        parameters: None,
+    }
+}
+
+fn submitted(n: u128, fresh: bool) -> Input {
+    let outcome = Ok(Submitted { accepted: accepted(n).into(), fresh });
+    Input::Submitted { request: "r".into(), trace_id: TraceId::new(9), outcome }
+}
+
+fn ended(n: u128) -> Input {
+    Input::Record(job(n), Record::Ended { at: at(0), end: End::Result(Json::default()) })
+}
+
+/// ARCP §7.2: each row is a submission that was repeated in this session.
+#[test]
+fn a_job_is_followed_once_however_often_it_is_accepted() {
+    let mut session = open(&[]);
+    let follow = format!("follow {}", job(1));
+    assert_eq!(handle(&mut session, 0, submitted(1, true)), ["job.accepted", &follow]);
+    // It runs, and the session hears of it: reading it again would tell everything twice.
+    assert_eq!(handle(&mut session, 0, submitted(1, false)), ["job.accepted"]);
+    assert_eq!(handle(&mut session, 0, ended(1)), ["job.result"]);
+    // It has ended, and whoever asks again is told its end again.
+    assert_eq!(handle(&mut session, 0, submitted(1, false)), ["job.accepted".to_owned(), follow + " to its end"]);
+    assert_eq!(handle(&mut session, 0, ended(1)), ["job.result"]);
+    assert!(handle(&mut session, 0, ended(1)).is_empty());
+}
+
+/// ARCP §7.4: answers to a cancellation are no ends of jobs.
+#[test]
+fn a_cancellation_is_asked_for_and_answered() {
+    let mut session = open(&[]);
+    let cancel = frame("job.cancel", json!({ "job_id": job(1), "reason": "enough" }));
+    assert_eq!(handle(&mut session, 0, cancel), [format!("cancel {}", job(1))]);
+    let answer = |outcome| Input::Cancelled { request: "r".into(), job_id: job(1), reason: None, outcome };
+    assert_eq!(handle(&mut session, 0, answer(Ok(TraceId::new(1)))), ["job.cancelled"]);
+    let denied = Refusal::new(ErrorCode::PermissionDenied, "not yours");
+    let outputs = session.handle(at(0), ulid(1), answer(Err(denied)));
+    let [Output::Refused(_), Output::Send(refused)] = &outputs[..] else { panic!("{outputs:?}") };
+    let frame = wire(&session, refused);
+    assert_eq!((&frame["type"], frame.get("job_id"), frame.get("event_seq")), (&json!("job.error"), None, None));
+    assert_eq!(frame["payload"]["job_id"], json!(job(1)));
+}
+
+/// ARCP §6.6, §8.3: `last_event_seq` is a number of this session's stream.
+#[test]
+fn a_listing_says_what_this_session_was_told_of_each_job() {
+    let mut session = open(&["list_jobs"]);
+    handle(&mut session, 0, submitted(1, true));
+    handle(&mut session, 0, ended(1));
+    let summary = |n| JobSummary {
+        job_id: job(n),
+        agent: "echo@1.0.0".into(),
+        status: crate::protocol::status::Status::Success,
+        lease: Json::of(&Lease::default()),
+        lease_constraints: None,
+        parent_job_id: None,
+        created_at: at(0),
+        submitted_at: at(0),
+        trace_id: TraceId::new(n),
+        last_event_seq: 99,
+    };
+    let listed = Input::Listed { request: "r".into(), outcome: Ok((vec![summary(1), summary(2)], None)) };
+    let outputs = session.handle(at(0), ulid(1), listed);
+    let [Output::Send(jobs)] = &outputs[..] else { panic!("{outputs:?}") };
+    let jobs = wire(&session, jobs)["payload"]["jobs"].clone();
+    assert_eq!((&jobs[0]["last_event_seq"], &jobs[1]["last_event_seq"]), (&json!(1), &json!(0)));
+}

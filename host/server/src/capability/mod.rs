@@ -18,7 +18,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -42,6 +42,7 @@ use leasehold_core::{
         json::Json,
     },
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{HasSelf, Linker};
 
@@ -69,6 +70,19 @@ pub struct World {
     pub limits: Limits,
     /// Where journals and large answers go.
     pub store: Arc<dyn Store>,
+    /// One permit a file effect under way: effects that hang in a file system leave threads for everything else.
+    effects: Arc<Semaphore>,
+    /// The memory of all agents together.
+    memory: Arc<AtomicUsize>,
+}
+
+impl World {
+    /// Makes the world of one host.
+    #[must_use]
+    pub fn new(clock: Clock, mounts: Arc<Mounts>, limits: Limits, store: Arc<dyn Store>) -> Self {
+        let effects = Arc::new(Semaphore::new(limits.effects_max.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { clock, mounts, limits, store, effects, memory: Arc::default() }
+    }
 }
 
 /// What the runner and the agent's context tell each other.
@@ -76,8 +90,12 @@ pub struct World {
 pub struct Control {
     /// Set when the client asks for cancellation (ARCP §7.4).
     pub cancel: CancellationToken,
+    /// Whether cancellation was asked for, and so need not be written down again.
+    pub asked_to_cancel: AtomicBool,
     /// Whether an operation was refused because the lease had ended (ARCP §9.5).
     pub met_expiry: AtomicBool,
+    /// Whether the job is over: an effect that has not begun by then does not begin.
+    pub over: AtomicBool,
 }
 
 /// One running job, as its agent's host functions see it.
@@ -91,6 +109,8 @@ pub struct JobCtx {
     calls: u64,
     /// The counters as last reported by `cost.budget.remaining`.
     reported: BTreeMap<Currency, Decimal>,
+    /// The call whose intent was written and whose outcome was not.
+    under_way: Option<Intent>,
     wasi: InertWasi,
     memory: MemoryTotal,
 }
@@ -101,13 +121,27 @@ pub struct JobCtx {
 pub struct MemoryTotal {
     bytes: usize,
     bytes_max: usize,
+    /// All agents of the host.
+    host: Arc<AtomicUsize>,
+    host_bytes_max: usize,
     table_elements_max: usize,
+}
+
+impl Drop for MemoryTotal {
+    fn drop(&mut self) {
+        self.host.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl wasmtime::ResourceLimiter for MemoryTotal {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.bytes.saturating_add(desired.saturating_sub(current));
-        let fits = total <= self.bytes_max;
+        let more = desired.saturating_sub(current);
+        let total = self.bytes.saturating_add(more);
+        if total > self.bytes_max {
+            return Ok(false);
+        }
+        let admit = |host: usize| host.checked_add(more).filter(|host| *host <= self.host_bytes_max);
+        let fits = self.host.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok();
         if fits {
             self.bytes = total;
         }
@@ -176,13 +210,19 @@ impl JobCtx {
         let limits = &world.limits;
         let chunks =
             chunks::Limits { chunk_bytes_max: limits.chunk_bytes_max, total_bytes_max: limits.stream_bytes_max };
-        let memory =
-            MemoryTotal { bytes: 0, bytes_max: limits.memory_bytes_max, table_elements_max: limits.table_elements_max };
+        let memory = MemoryTotal {
+            bytes: 0,
+            bytes_max: limits.memory_bytes_max,
+            host: Arc::clone(&world.memory),
+            host_bytes_max: limits.memory_total(),
+            table_elements_max: limits.table_elements_max,
+        };
         Self {
             gate: Gate::new(accepted.authority.clone()),
             chunks: Chunks::new(ResultId::new(result), chunks),
             calls: 0,
             reported: accepted.budget(),
+            under_way: None,
             wasi: InertWasi::new(&journal, &world.clock, limits),
             memory,
             world,
@@ -207,6 +247,18 @@ impl JobCtx {
         &mut self.chunks
     }
 
+    /// Writes down that nobody knows what came of the call that was under way when the agent was ended.
+    pub fn abandon(&mut self) {
+        let Some(Intent { call, operation, args, .. }) = self.under_way.take() else { return };
+        let message = "the job ended while the call was under way".to_owned();
+        let (told, shown) = (types::ErrorCode::UnknownOutcome, ErrorCode::InternalError);
+        let error = ToolError { code: shown, message, retryable: shown.retryable() };
+        let outcome = Outcome::Failed { error, code: code_name(told).to_owned() };
+        let called = Called { at: self.world.clock.now(), call, operation, args, outcome };
+        // A journal that takes no more is why the job ended, and says so itself.
+        let _ = self.journal.append(&Record::Called(called));
+    }
+
     /// Asks for a permit, does the effect on a thread that may block, and writes down what came of it.
     ///
     /// The order is the house's: gate, then intent, then effect, then outcome,
@@ -224,24 +276,10 @@ impl JobCtx {
         self.journal.room().await.map_err(broken)?;
         self.calls += 1;
         let result = match op.map_err(Failure::from).and_then(|op| self.permit(op)) {
+            Ok(permit) => self.perform(&asked, permit, effect).await?,
             Err(failure) => Err(failure),
-            Ok(permit) => {
-                if !asked.repeatable {
-                    let (at, call) = (self.world.clock.now(), self.calls);
-                    let intent = Intent { at, call, operation: asked.operation.into(), args: asked.args.clone() };
-                    let mark = self.journal.append(&Record::Intent(intent)).map_err(broken)?;
-                    self.journal.durable(mark).await.map_err(broken)?;
-                }
-                let mounts = Arc::clone(&self.world.mounts);
-                match tokio::task::spawn_blocking(move || effect(&mounts, permit)).await {
-                    Ok(done) => done.map_err(Failure::from),
-                    Err(panic) => {
-                        tracing::error!(job_id = %self.accepted.job_id, operation = asked.operation, %panic, "an effect panicked");
-                        Err(Failure::internal("the host failed in this operation"))
-                    }
-                }
-            }
         };
+        self.under_way = None;
         let outcome = match &result {
             Ok(value) => {
                 let answer = self.kept(value.answer()).await?;
@@ -267,11 +305,57 @@ impl JobCtx {
         result.map_err(|failure| Error { code: failure.told, message: failure.message })
     }
 
+    /// Gives a permit to its effect. The outer error is the journal's.
+    async fn perform<Op, T>(
+        &mut self,
+        asked: &Asked,
+        permit: Permit<Op>,
+        effect: impl FnOnce(&Mounts, Permit<Op>) -> Result<T, FileError> + Send + 'static,
+    ) -> Result<Result<T, Failure>, Error>
+    where
+        Op: Operation + Send + 'static,
+        T: Send + 'static,
+    {
+        let place = Arc::clone(&self.world.effects).acquire_owned().await.expect("the semaphore is never closed");
+        if !asked.repeatable {
+            let (at, call) = (self.world.clock.now(), self.calls);
+            let intent = Intent { at, call, operation: asked.operation.into(), args: asked.args.clone() };
+            let mark = self.journal.append(&Record::Intent(intent.clone())).map_err(broken)?;
+            self.journal.durable(mark).await.map_err(broken)?;
+            self.under_way = Some(intent);
+        }
+        // Waiting for a place and for the disk takes time, in which a lease may end.
+        if let Err(failure) = self.open() {
+            return Ok(Err(failure));
+        }
+        let (mounts, control) = (Arc::clone(&self.world.mounts), Arc::clone(&self.control));
+        let effect = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            // Nobody waits for an effect whose job is over, and nobody would write its outcome down.
+            (!control.over.load(Ordering::Relaxed)).then(|| effect(&mounts, permit))
+        });
+        Ok(match effect.await {
+            Ok(Some(done)) => done.map_err(Failure::from),
+            Ok(None) => Err(Failure::internal("the job is over")),
+            Err(panic) => {
+                let (job_id, operation) = (self.accepted.job_id, asked.operation);
+                tracing::error!(%job_id, operation, %panic, "an effect panicked");
+                Err(Failure::internal("the host failed in this operation"))
+            }
+        })
+    }
+
     fn permit<Op: Operation>(&mut self, op: Op) -> Result<Permit<Op>, Failure> {
+        self.open()?;
+        Ok(self.gate.permit(self.world.clock.now(), op)?)
+    }
+
+    /// Whether the gate permits anything at this moment.
+    fn open(&mut self) -> Result<(), Failure> {
         if self.control.cancel.is_cancelled() {
             self.gate.cancel();
         }
-        self.gate.permit(self.world.clock.now(), op).map_err(|denied| {
+        self.gate.open(self.world.clock.now()).map_err(|denied| {
             if matches!(denied, Denied::Expired(_)) {
                 self.control.met_expiry.store(true, Ordering::Relaxed);
             }
@@ -319,6 +403,7 @@ impl JobCtx {
 fn broken(error: JournalError) -> Error {
     let code = match error {
         JournalError::Full(_) => types::ErrorCode::TooLarge,
+        JournalError::Ended => types::ErrorCode::Cancelled,
         JournalError::Store(_) => types::ErrorCode::InternalError,
     };
     Error { code, message: error.to_string() }
@@ -452,11 +537,22 @@ mod tests {
     #[test]
     fn memories_are_counted_together() {
         use wasmtime::ResourceLimiter as _;
-        let mut total = MemoryTotal { bytes: 0, bytes_max: 100, table_elements_max: 10 };
+        let host = Arc::new(AtomicUsize::new(0));
+        let total = |host: &Arc<AtomicUsize>| MemoryTotal {
+            bytes: 0,
+            bytes_max: 100,
+            host: Arc::clone(host),
+            host_bytes_max: 150,
+            table_elements_max: 10,
+        };
+        let (mut total, mut other) = (total(&host), total(&host));
         assert!(total.memory_growing(0, 60, None).unwrap());
         assert!(!total.memory_growing(0, 60, None).unwrap()); // a second memory
         assert!(total.memory_growing(60, 100, None).unwrap());
         assert!(!total.memory_growing(100, 101, None).unwrap());
         assert!(!total.table_growing(0, 11, None).unwrap());
+        assert!(!other.memory_growing(0, 60, None).unwrap()); // what is left for all agents
+        drop(total);
+        assert!(other.memory_growing(0, 60, None).unwrap());
     }
 }

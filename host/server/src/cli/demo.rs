@@ -127,7 +127,8 @@ fn python(agents_dir: &Path, path: &Path) {
     eprintln!(
         r#"
     # a host that stays:
-    cargo run --release -- serve --agents {agents} --mount /workspace={path} --token me=secret-token
+    cargo run --release -- serve --agents {agents} --data ~/.local/share/leasehold \
+        --mount /workspace={path} --token me=secret-token
 
     # in another terminal:
     python3 -m venv .venv && .venv/bin/pip install agentruntimecontrolprotocol==1.1.3

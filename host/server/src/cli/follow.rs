@@ -10,6 +10,7 @@ use std::{collections::HashMap, io::Write as _, path::PathBuf, time::Duration};
 use console::style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, output};
 use crate::client::{self, Client, Frame};
@@ -73,7 +74,7 @@ impl View {
         }
         for (namespace, patterns) in lease.into_iter().flatten() {
             let patterns: Vec<&str> = patterns.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            self.say(&format!("  lease  {namespace}: {}", patterns.join("  ")));
+            self.say(&format!("  lease  {}: {}", clean(namespace), clean(&patterns.join("  "))));
         }
         if let Some(at) = accepted.payload["lease_constraints"]["expires_at"].as_str() {
             self.say(&format!("  lease  until {at}"));
@@ -82,6 +83,9 @@ impl View {
 
     /// Shows one frame.
     pub fn frame(&mut self, frame: &Frame) {
+        if let Some(("result_chunk", body)) = frame.event() {
+            self.chunks.push(body.clone());
+        }
         if self.as_json {
             output::line(&json!({
                 "type": frame.kind, "job_id": frame.job_id, "event_seq": frame.event_seq, "payload": frame.payload,
@@ -105,10 +109,11 @@ impl View {
             let mark = if status == "success" { style(&status).green() } else { style(&status).red() };
             self.say(&format!("{}{calls}", mark.bold()));
             if let Some(message) = payload["message"].as_str() {
-                self.say(&format!("  {}: {message}", payload["code"].as_str().unwrap_or_default()));
+                let code = payload["code"].as_str().unwrap_or_default();
+                self.say(&format!("  {}: {}", clean(code), clean(message)));
             }
             if let Some(summary) = payload["summary"].as_str() {
-                self.say(&format!("  {summary}"));
+                self.say(&format!("  {}", clean(summary)));
             }
         }
         if status != "success" {
@@ -158,8 +163,8 @@ impl View {
             }
             "tool_result" => self.call(body),
             "artifact_ref" => self.say(&format!("{:>9}  {}", style("artifact").cyan(), text("uri"))),
-            "result_chunk" => self.chunks.push(body.clone()),
-            other => self.say(&format!("{:>9}  {body}", style(clean(other)).cyan())),
+            "result_chunk" => {}
+            other => self.say(&format!("{:>9}  {}", style(clean(other)).cyan(), clean(&body.to_string()))),
         }
     }
 
@@ -169,7 +174,7 @@ impl View {
         match body.get("error") {
             Some(error) => {
                 self.counts.denied += 1;
-                let code = error["code"].as_str().unwrap_or_default();
+                let code = clean(error["code"].as_str().unwrap_or_default());
                 let message = clean(error["message"].as_str().unwrap_or_default());
                 self.say(&format!("{:>9}  {call}  {code}: {message}", style("denied").red().bold()));
             }
@@ -187,15 +192,16 @@ impl View {
     }
 
     fn metric(&self, body: &Value) {
-        let (name, unit) = (body["name"].as_str().unwrap_or_default(), body["unit"].as_str().unwrap_or_default());
-        match name {
+        let text = |key: &str| clean(body[key].as_str().unwrap_or_default());
+        let (name, unit) = (text("name"), text("unit"));
+        match name.as_str() {
             "cost.budget.remaining" => {
                 self.say(&format!("{:>9}  {unit} {} left", style("budget").yellow(), body["value"]));
                 self.bar.set_prefix(format!("{unit} {} left", body["value"]));
             }
             // A cost shows in what is left; one line a file would hide everything else.
             name if name.starts_with("cost.") => {}
-            name => self.say(&format!("{:>9}  {} = {} {unit}", style("metric").dim(), clean(name), body["value"])),
+            name => self.say(&format!("{:>9}  {} = {} {unit}", style("metric").dim(), name, body["value"])),
         }
     }
 
@@ -213,7 +219,7 @@ impl View {
         }
         self.bar.set_position(current);
         self.bar.set_message(format!("{units} {message}"));
-        let tenth = current * 10 / total;
+        let tenth = current / total.div_ceil(10);
         if !self.terminal && (tenth > self.shown_tenth || current == total) {
             self.shown_tenth = tenth;
             self.say(&format!("{:>9}  {current}/{total} {units}", "progress"));
@@ -229,13 +235,55 @@ impl View {
     }
 }
 
+/// Ctrl-C, from before a job is submitted until its end, so that none is lost and none ends the program by itself.
+pub struct Interrupts {
+    signal: Signal,
+    /// Ctrl-C was pressed once, and the job is still to be cancelled.
+    pressed: bool,
+}
+
+impl Interrupts {
+    /// Begins to listen.
+    pub fn listen() -> Result<Self, Failure> {
+        let signal = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
+        Ok(Self { signal, pressed: false })
+    }
+
+    /// Waits for the acceptance of a job. The first Ctrl-C is kept for the job, which may exist by then.
+    pub async fn until<T>(&mut self, accepted: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::pin!(accepted);
+        loop {
+            tokio::select! {
+                accepted = &mut accepted => return Ok(accepted),
+                _ = self.signal.recv() => {
+                    if std::mem::replace(&mut self.pressed, true) {
+                        return Err(Failure::Interrupted);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self) {
+        if !std::mem::take(&mut self.pressed) {
+            self.signal.recv().await;
+        }
+    }
+}
+
 /// Follows a job to its end. The first Ctrl-C cancels it, the second leaves.
-pub async fn follow(client: &mut Client, job_id: &str, mut view: View) -> Result<(), Failure> {
+pub async fn follow(
+    client: &mut Client,
+    job_id: &str,
+    mut view: View,
+    mut interrupts: Interrupts,
+) -> Result<(), Failure> {
     let mut asked = false;
     loop {
         let event = tokio::select! {
+            biased;
+            () = interrupts.next() => None,
             event = client.next_event() => Some(event),
-            _ = tokio::signal::ctrl_c() => None,
         };
         match event {
             Some(frame) => {
@@ -252,7 +300,10 @@ pub async fn follow(client: &mut Client, job_id: &str, mut view: View) -> Result
             None => {
                 asked = true;
                 view.say("cancelling; Ctrl-C again to leave the job to itself");
-                client.cancel(job_id, Some("interrupted at the terminal")).await?;
+                tokio::select! {
+                    cancelled = client.cancel(job_id, Some("interrupted at the terminal")) => cancelled?,
+                    () = interrupts.next() => return Err(Failure::Interrupted),
+                }
             }
         }
     }

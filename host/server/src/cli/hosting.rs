@@ -1,7 +1,13 @@
 //! `serve` and `stdio`.
 
+use std::io;
+
 use leasehold_core::id::Principal;
 use serde_json::json;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use super::{Failure, output};
 use crate::{
@@ -22,23 +28,25 @@ pub async fn serve(config: Config, as_json: bool) -> Result<(), Failure> {
         // The one place a token is shown: it was made a moment ago and nobody else can know it.
         eprintln!("no token is configured; this one is good until the host stops: {}", token.expose());
     }
+    // A signal that comes right after the ready line is for this host, not for the operating system.
+    let told_to_stop = told_to_stop();
     let (agents, live) = (host.registry().all().len(), host.live_agents());
     if as_json {
         output::line(&json!({ "url": url, "agents": agents, "live_agents_max": live }));
     } else {
         output::text_line(&format!("leasehold ready at {url} ({agents} agents, up to {live} jobs at once)"));
     }
-    serve_until_told(&host, listener).await;
+    serve_until_told(&host, listener, told_to_stop).await;
     host.close().await;
     Ok(())
 }
 
-async fn serve_until_told(host: &Host, listener: tokio::net::TcpListener) {
+async fn serve_until_told(host: &Host, listener: TcpListener, told_to_stop: impl Future<Output = ()>) {
     let serving = host.serve(listener);
     tokio::pin!(serving);
     tokio::select! {
         () = &mut serving => {}
-        () = told_to_stop() => {
+        () = told_to_stop => {
             tracing::info!("stopping");
             host.stop();
             // Sessions say goodbye; one that does not listen is not waited for.
@@ -82,26 +90,26 @@ pub async fn register(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns on SIGTERM or SIGINT.
-async fn told_to_stop() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "SIGTERM cannot be caught");
-                std::future::pending::<()>().await;
-            }
+/// Listens for SIGTERM and SIGINT from now on, and returns at the first.
+fn told_to_stop() -> impl Future<Output = ()> {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    async {
+        let [terminate, interrupt] = signals.map(received);
+        tokio::select! {
+            () = terminate => {}
+            () = interrupt => {}
         }
-    };
-    tokio::select! {
-        () = terminate => {}
-        outcome = tokio::signal::ctrl_c() => {
-            if let Err(error) = outcome {
-                tracing::warn!(%error, "SIGINT cannot be caught");
-                std::future::pending::<()>().await;
-            }
+    }
+}
+
+async fn received(signal: io::Result<Signal>) {
+    match signal {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a signal cannot be caught");
+            std::future::pending().await
         }
     }
 }

@@ -199,10 +199,11 @@ pub async fn submit(args: SubmitArgs) -> Result<(), Failure> {
 
 /// Submits a job and shows it until its end.
 pub async fn watch(client: &mut Client, submission: Submit, args: &JobArgs) -> Result<(), Failure> {
-    let accepted = client.submit(submission).await?;
+    let mut interrupts = follow::Interrupts::listen()?;
+    let accepted = interrupts.until(client.submit(submission)).await??;
     let view = follow::View::new(args.json, args.output.clone());
     view.accepted(&accepted);
-    follow::follow(client, &accepted.job_id, view).await
+    follow::follow(client, &accepted.job_id, view, interrupts).await
 }
 
 /// Lists the principal's jobs.

@@ -73,7 +73,7 @@ enum Command {
     Submit(Box<jobs::SubmitArgs>),
     /// List the jobs of a host.
     Jobs(jobs::JobsArgs),
-    /// List the agents of a host, or of a folder.
+    /// List the agents of a host.
     Agents(agents::AgentsArgs),
     /// Show what a component is and the authority it could ever use.
     Inspect(agents::InspectArgs),

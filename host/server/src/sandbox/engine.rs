@@ -92,10 +92,10 @@ fn config(limits: &Limits, live_agents: usize) -> Config {
     let count = |per_agent: usize| u32::try_from(live_agents * per_agent).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(count(1))
-        // A component may hold many core instances, few do: CPython 14, Rust 3.
-        .total_core_instances(count(16))
+        // Each agent's own most, so that one that takes it takes nothing from the others.
+        .total_core_instances(count(limits.instances_max))
         .total_memories(count(2))
-        .total_tables(count(8))
+        .total_tables(count(16))
         .total_stacks(count(1))
         .total_gc_heaps(0)
         .max_memory_size(limits.memory_bytes_max)

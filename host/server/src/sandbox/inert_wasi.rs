@@ -17,7 +17,7 @@ use leasehold_core::{
     time::Timestamp,
 };
 use tokio::io::AsyncWrite;
-use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::{
     WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
     cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView},
@@ -27,7 +27,7 @@ use wasmtime_wasi::{
     random::WasiRandom,
     sockets::{WasiSockets, WasiSocketsView},
 };
-use wasmtime_wasi_io::bindings::wasi::io;
+use wasmtime_wasi_io::{bindings::wasi::io, poll::DynPollable};
 
 use super::limits::Limits;
 use crate::{
@@ -91,7 +91,7 @@ pub fn add_to_linker(linker: &mut Linker<JobCtx>) -> wasmtime::Result<()> {
     }
     let l = linker;
     io::error::add_to_linker::<JobCtx, Io>(l, |job| &mut job.wasi().table)?;
-    io::poll::add_to_linker::<JobCtx, Io>(l, |job| &mut job.wasi().table)?;
+    io::poll::add_to_linker::<JobCtx, HasPoll>(l, |job| BoundedPoll(&mut job.wasi().table))?;
     io::streams::add_to_linker::<JobCtx, Io>(l, |job| &mut job.wasi().table)?;
     wasi::clocks::wall_clock::add_to_linker::<JobCtx, WasiClocks>(l, JobCtx::clocks)?;
     wasi::clocks::monotonic_clock::add_to_linker::<JobCtx, WasiClocks>(l, JobCtx::clocks)?;
@@ -120,6 +120,46 @@ pub fn add_to_linker(linker: &mut Linker<JobCtx>) -> wasmtime::Result<()> {
     wasi::sockets::udp_create_socket::add_to_linker::<JobCtx, WasiSockets>(l, JobCtx::sockets)?;
     Ok(())
 }
+
+/// `wasi:io/poll` that waits for no more at once than an agent can hold.
+///
+/// A list may name the same pollable any number of times, and waiting for a million of them keeps a thread busy.
+struct BoundedPoll<'a>(&'a mut ResourceTable);
+
+struct HasPoll;
+
+impl HasData for HasPoll {
+    type Data<'a> = BoundedPoll<'a>;
+}
+
+impl io::poll::Host for BoundedPoll<'_> {
+    async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        if pollables.len() > POLLED_MAX {
+            wasmtime::bail!(
+                "the agent waits for {} things at once; at most {POLLED_MAX} are waited for",
+                pollables.len()
+            );
+        }
+        io::poll::Host::poll(self.0, pollables).await
+    }
+}
+
+impl io::poll::HostPollable for BoundedPoll<'_> {
+    async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        io::poll::HostPollable::block(self.0, pollable).await
+    }
+
+    async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+        io::poll::HostPollable::ready(self.0, pollable).await
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        io::poll::HostPollable::drop(self.0, pollable)
+    }
+}
+
+/// The most things one call waits for.
+const POLLED_MAX: usize = 4096;
 
 /// Standard output or error: bytes that become lines that become `log` events.
 ///
@@ -181,23 +221,35 @@ impl Printer {
         }
         let at = self.clock.now();
         let Some(dropped) = self.lines.lock().unwrap_or_else(PoisonError::into_inner).admit(at) else { return };
-        let log = |level, message| Record::Event { at, event: Event::Log { level, message } };
-        // A full or failed journal ends the job by other ways; a printed line is not worth a second one.
+        self.count(dropped, at);
+        self.log(at, self.level, truncate(text, LINE_BYTES_MAX).into_owned());
+    }
+
+    /// Says how many lines are missing here.
+    fn count(&self, dropped: u64, at: Timestamp) {
         if dropped > 0 {
             let message = format!("{dropped} printed lines were dropped: the agent prints faster than it may");
-            let _ = self.journal.append(&log(Level::Warn, message));
+            self.log(at, Level::Warn, message);
         }
-        let _ = self.journal.append(&log(self.level, truncate(text, LINE_BYTES_MAX).into_owned()));
+    }
+
+    fn log(&self, at: Timestamp, level: Level, message: String) {
+        // A full or failed journal ends the job by other ways; a printed line is not worth a second one.
+        let _ = self.journal.append(&Record::Event { at, event: Event::Log { level, message } });
     }
 }
 
 impl Drop for Printer {
-    /// The last line may lack its line feed.
+    /// The last line may lack its line feed, and what was dropped after the last one that passed is still to be counted.
     fn drop(&mut self) {
         let mut line = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::strong_count(&self.shared) == 1 && !line.is_empty() {
             self.emit(&line);
             line.clear();
+        }
+        if Arc::strong_count(&self.lines) == 1 {
+            let dropped = std::mem::take(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner).dropped);
+            self.count(dropped, self.clock.now());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What one agent may use, and how many agents this machine can hold.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use serde::Deserialize;
 
@@ -10,6 +10,8 @@ use serde::Deserialize;
 pub struct Limits {
     /// All linear memory of one agent together. An allocation beyond it fails inside the agent.
     pub memory_bytes_max: usize,
+    /// All linear memory of all agents together; 0 means three quarters of the machine's.
+    pub memory_total_bytes_max: usize,
     /// Elements of one table.
     pub table_elements_max: usize,
     /// Core instances in one component; CPython needs 14.
@@ -49,8 +51,12 @@ pub struct Limits {
     pub runtime_sec_max: u32,
     /// How long an agent has to unwind once its job is cancelled or its lease has ended.
     pub grace_sec: u32,
+    /// File operations under way at once, of all jobs.
+    pub effects_max: usize,
     /// Jobs running at once; 0 means as many as the kernel allows.
     pub live_agents_max: usize,
+    /// Of them, of one principal.
+    pub principal_jobs_max: usize,
     /// The largest component that is looked at.
     pub component_bytes_max: usize,
 }
@@ -59,6 +65,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes_max: 256 << 20,
+            memory_total_bytes_max: 0,
             table_elements_max: 100_000,
             instances_max: 64,
             stack_bytes_max: 512 << 10,
@@ -77,13 +84,28 @@ impl Default for Limits {
             runtime_sec_default: 3600,
             runtime_sec_max: 86_400,
             grace_sec: 5,
+            effects_max: 64,
             live_agents_max: 0,
+            principal_jobs_max: 1000,
             component_bytes_max: 64 << 20,
         }
     }
 }
 
 impl Limits {
+    /// All memory of all agents together, see [`memory_total_bytes_max`](Self::memory_total_bytes_max).
+    #[must_use]
+    pub fn memory_total(&self) -> usize {
+        static OF_MACHINE: LazyLock<usize> = LazyLock::new(|| {
+            let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+            let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+            let kilobytes = total.and_then(|total| total.trim().trim_end_matches(" kB").parse::<usize>().ok());
+            // A machine that does not say has at least this.
+            kilobytes.map_or(1 << 30, |kilobytes| kilobytes.saturating_mul(1024) / 4 * 3)
+        });
+        if self.memory_total_bytes_max == 0 { *OF_MACHINE } else { self.memory_total_bytes_max }
+    }
+
     /// [`grace_sec`](Self::grace_sec) as a duration.
     #[must_use]
     pub fn grace(&self) -> Duration {

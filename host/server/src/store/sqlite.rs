@@ -28,6 +28,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::spawn_blocking,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Position, Store, StoreError, Stored, StreamId, Waiters, check_size, lock, page};
 
@@ -557,8 +558,18 @@ impl Readers {
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        // In a task of its own: a caller that is not polled for a while must not sit on a permit it was handed.
         let readers = Arc::clone(self);
+        let read = AbortOnDropHandle::new(tokio::spawn(async move { readers.read_with(read).await }));
+        read.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn read_with<T: Send + 'static>(
+        self: Arc<Self>,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let readers = Arc::clone(&self);
         let task = spawn_blocking(move || {
             // Until the connection is back: `close` counts permits.
             let _permit = permit;

@@ -151,6 +151,15 @@ impl Transport {
         self.peer.bearer.take()
     }
 
+    /// Takes frames of the full size from now on: the peer is not a stranger any more.
+    ///
+    /// Only a wire that strangers can reach makes the difference.
+    pub fn admit(&mut self) {
+        if let Wire::WebSocket(socket) = &mut self.wire {
+            socket.admit();
+        }
+    }
+
     /// Waits for what happens next.
     ///
     /// # Cancel safety

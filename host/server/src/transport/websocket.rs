@@ -63,6 +63,10 @@ pub struct WebSocketConfig {
     pub allowed_hosts: Option<Vec<String>>,
     /// Largest message taken, in bytes; 4 MiB. A larger one is [`Incoming::TooLarge`].
     pub frame_bytes_max: usize,
+    /// The same for a peer that has not been admitted, see [`Transport::admit`]; 64 KiB.
+    ///
+    /// Anyone can connect, and what a stranger sends is kept until its frame is whole.
+    pub stranger_frame_bytes_max: usize,
     /// How much is read from a socket at a time, which every connection keeps allocated; 2 KiB.
     pub read_buffer: usize,
     /// Open connections, 10 000; one more is answered with 503.
@@ -78,6 +82,7 @@ impl Default for WebSocketConfig {
         Self {
             allowed_hosts: None,
             frame_bytes_max: 4 * 1024 * 1024,
+            stranger_frame_bytes_max: 64 * 1024,
             read_buffer: 2 * 1024,
             connections_max: 10_000,
             handshake_timeout: Duration::from_secs(10),
@@ -87,6 +92,12 @@ impl Default for WebSocketConfig {
 }
 
 impl WebSocketConfig {
+    /// The limits of a peer nobody knows yet.
+    fn stranger(&self) -> protocol::WebSocketConfig {
+        let max = self.frame_bytes_max.min(self.stranger_frame_bytes_max);
+        self.protocol().max_message_size(Some(max)).max_frame_size(Some(max))
+    }
+
     fn protocol(&self) -> protocol::WebSocketConfig {
         protocol::WebSocketConfig::default()
             .read_buffer_size(self.read_buffer)
@@ -208,6 +219,8 @@ pub(super) struct Socket {
     role: Role,
     protocol: protocol::WebSocketConfig,
     write_timeout: Duration,
+    /// The limits have changed and the stream does not know of it yet.
+    changed: bool,
     /// A ping or pong has come and was not reported yet.
     alive: bool,
     /// Something was fed since the last flush.
@@ -227,6 +240,7 @@ impl Socket {
             role,
             protocol: config.protocol(),
             write_timeout: config.write_timeout,
+            changed: false,
             alive: false,
             fed: false,
             ended: false,
@@ -314,17 +328,24 @@ impl Socket {
     /// this waits for a moment when that state says nothing: no part of a frame
     /// read, all that was written sent.
     fn trim(&mut self) -> bool {
-        if self.fed || !self.stream.get_ref().is_wasteful() {
+        let tracked = self.stream.get_ref();
+        if self.fed || !tracked.is_at_rest() || !(self.changed || tracked.is_wasteful()) {
             return false;
         }
         let Some(tracked) = self.stream.get_mut().take() else { return false };
         let fresh = WebSocketStream::from_raw_socket(tracked, self.role, Some(self.protocol));
         self.stream = fresh.now_or_never().expect("making a stream without a handshake waits for nothing");
+        self.changed = false;
         #[cfg(test)]
         {
             self.trims += 1;
         }
         true
+    }
+
+    /// Raises the limits. They hold from the next moment at which nothing is half read.
+    pub(super) fn admit(&mut self) {
+        self.changed = true;
     }
 
     /// Says farewell and waits until the peer has closed; the caller bounds the time.
@@ -407,10 +428,14 @@ impl Tracked {
         self.socket.take().map(|socket| Self::server(socket, &[]))
     }
 
-    /// Whether large buffers are kept, and empty.
+    /// Whether nothing is half read or half written.
+    fn is_at_rest(&self) -> bool {
+        self.header_bytes == 0 && self.payload_left == 0 && !self.fragmented && self.drained
+    }
+
+    /// Whether a large frame has grown the buffers.
     fn is_wasteful(&self) -> bool {
-        let between = self.header_bytes == 0 && self.payload_left == 0 && !self.fragmented;
-        between && self.drained && self.largest.is_some_and(|largest| largest > KEPT_BYTES_MAX)
+        self.largest.is_some_and(|largest| largest > KEPT_BYTES_MAX)
     }
 
     /// Follows `bytes`, which were read (RFC 6455 §5.2).
@@ -553,8 +578,8 @@ async fn upgrade(guest: Guest, door: &Door) -> Option<Transport> {
     let parts = upgraded.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
     let tracked = Tracked::server(parts.io.into_inner(), &parts.read_buf);
     let read = parts.read_buf.to_vec();
-    let protocol = door.config.protocol();
-    let stream = WebSocketStream::from_partially_read(tracked, read, Role::Server, Some(protocol)).await;
+    let stranger = door.config.stranger();
+    let stream = WebSocketStream::from_partially_read(tracked, read, Role::Server, Some(stranger)).await;
     let socket = Socket::new(stream, Role::Server, &door.config);
     Some(Transport::new(peer, Wire::WebSocket(Box::new(socket))))
 }
@@ -750,7 +775,7 @@ mod tests {
         }
 
         async fn default() -> Self {
-            Self::start(WebSocketConfig::default()).await
+            Self::start(admitting()).await
         }
 
         /// A client and the host's side of it.
@@ -959,7 +984,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_at_the_limit_is_taken_and_one_over_it_closes_with_1009() {
-        let config = WebSocketConfig { frame_bytes_max: 100_000, ..WebSocketConfig::default() };
+        let config = WebSocketConfig { frame_bytes_max: 100_000, ..admitting() };
         let mut host = Host::start(config).await;
         let (mut client, mut transport) = host.pair().await;
         client.send(Message::text("x".repeat(100_000))).await.unwrap();
@@ -1073,6 +1098,26 @@ mod tests {
             }
         };
         assert!(matches!(error, TransportError::Stalled), "{error}");
+    }
+
+    /// A listener that takes every peer for one it knows.
+    fn admitting() -> WebSocketConfig {
+        WebSocketConfig { stranger_frame_bytes_max: usize::MAX, ..WebSocketConfig::default() }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_sends_small_frames_until_it_is_admitted() {
+        let mut host = Host::start(WebSocketConfig::default()).await;
+        let large = "x".repeat(100_000);
+        let (mut client, mut transport) = host.pair().await;
+        client.send(Message::text(large.clone())).await.unwrap();
+        assert_eq!(transport.recv().await, Incoming::TooLarge);
+        let (mut client, mut transport) = host.pair().await;
+        transport.admit();
+        // Nothing is half read, so the limits change before the next frame comes.
+        assert!(futures_util::FutureExt::now_or_never(transport.recv()).is_none());
+        client.send(Message::text(large.clone())).await.unwrap();
+        assert_eq!(transport.recv().await, text(&large));
     }
 
     #[tokio::test]
