@@ -1,1 +1,17 @@
-fn main() {}
+//! The command line as its users meet it: what a command prints, and its exit code as `leasehold --help` documents it.
+
+mod client;
+mod itself;
+mod project;
+mod run;
+mod serve;
+
+/// What `leasehold --help` says of exit codes.
+mod code {
+    pub const SUCCESS: i32 = 0;
+    pub const JOB_FAILED: i32 = 1;
+    pub const USAGE: i32 = 2;
+    pub const CANNOT_CONNECT: i32 = 3;
+    pub const REFUSED: i32 = 4;
+    pub const INTERRUPTED: i32 = 130;
+}

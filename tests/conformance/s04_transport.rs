@@ -4,11 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use leasehold::transport::{CloseReason, Transport};
-use leasehold_tests::{
-    RawClient, TestHost, host, http,
-    raw::hello,
-    within,
-};
+use leasehold_tests::{RawClient, TestHost, host, http, raw::hello, within};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -118,7 +114,7 @@ async fn a_frame_at_the_limit_is_served_and_one_over_it_ends_the_connection() {
     let host = TestHost::builder().config(|config| config.server.frame_bytes_max = LIMIT).start().await;
     let (address, mut socket) = over_websocket(&host).await;
     let padded = |size: usize| {
-        let bare = ping_frame("");
+        let bare = ping_frame("padded");
         let padding = " ".repeat(size - bare.len());
         format!("{bare}{padding}")
     };
@@ -168,7 +164,8 @@ async fn lines_may_be_cut_anywhere_and_blank_ones_mean_nothing() {
     let third = ping_frame("third");
     let (head, tail) = third.split_at(20);
     // Two frames in one write, CRLF, blank lines; then one frame in two writes.
-    for part in [format!("{}\r\n\r\n\n{}\n", hello_frame("first"), ping_frame("second")), head.into(), format!("{tail}\n")]
+    for part in
+        [format!("{}\r\n\r\n\n{}\n", hello_frame("first"), ping_frame("second")), head.into(), format!("{tail}\n")]
     {
         within("a write", writer.write_all(part.as_bytes())).await.unwrap();
     }

@@ -20,6 +20,8 @@ async fn a_first_frame_that_is_no_hello_of_this_version_is_refused() {
     for (text, said) in [
         ("{".to_owned(), "envelope"),
         ("[]".to_owned(), "envelope"),
+        // In the order in which some program may hold the fields.
+        (json!(["1.1", "h", "session.hello", null, null, null, null, alice()]).to_string(), "not an object"),
         ("\"hello\"".to_owned(), "envelope"),
         (String::new(), "envelope"),
         (versioned("2.0".into()).to_string(), "`2.0`"),
@@ -29,13 +31,25 @@ async fn a_first_frame_that_is_no_hello_of_this_version_is_refused() {
         (json!({ "arcp": "1.1", "type": "session.hello", "payload": alice() }).to_string(), "`id`"),
         (json!({ "arcp": "1.1", "id": "h", "payload": alice() }).to_string(), "`type`"),
         (json!({ "arcp": "1.1", "id": "h", "type": "session.hello", "payload": [] }).to_string(), "`payload`"),
-        (json!({ "arcp": "1.1", "id": "h", "type": "session.hello", "payload": {"auth": 1} }).to_string(), "`payload.auth`"),
+        (
+            json!({ "arcp": "1.1", "id": "h", "type": "session.hello", "payload": {"auth": 1} }).to_string(),
+            "`payload.auth`",
+        ),
+        (
+            json!({ "arcp": "1.1", "id": "h", "type": "session.hello", "payload": {"auth": ["bearer"]} }).to_string(),
+            "an object",
+        ),
     ] {
         let mut client = host.raw();
         client.id_was_sent("h");
         client.send_text(text.clone()).await;
         let refused = Reply(client.recv().await);
-        assert_eq!((refused.kind(), refused.outcome()), ("session.error", Err(InvalidRequest)), "{text}: {}", refused.0);
+        assert_eq!(
+            (refused.kind(), refused.outcome()),
+            ("session.error", Err(InvalidRequest)),
+            "{text}: {}",
+            refused.0
+        );
         assert!(refused.message().contains(said), "{text}: {}", refused.message());
         assert_eq!(client.closed().await.code, CloseReason::POLICY, "{text}");
     }

@@ -1,1 +1,4 @@
-fn main() {}
+//! A host that is killed, a disk that fails: what was shown is kept, and what was accepted has an end.
+
+mod killed;
+mod store;

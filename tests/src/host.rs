@@ -25,7 +25,11 @@ use leasehold_core::{id::Principal, secret::Secret, time::Timestamp};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{agents_dir, raw::RawClient, shared_data_dir, within};
+use crate::{
+    agents_dir,
+    raw::{RawClient, hello},
+    shared_data_dir, within,
+};
 
 /// Whom [`TestHost::client`] is.
 pub const ALICE: &str = "alice";
@@ -247,7 +251,7 @@ impl TestHost {
 
     /// Moves the clock by `step` again and again until `future` is done.
     ///
-    /// For an agent that sleeps: only it knows since when.
+    /// For what waits since a moment that the test does not know. Agents sleep by the machine's clock, not by this one.
     ///
     /// # Panics
     ///
@@ -343,6 +347,17 @@ impl TestHost {
     pub async fn session_as(&self, name: &str) -> RawClient {
         let mut raw = self.raw();
         raw.open(&token(name)).await;
+        raw
+    }
+
+    /// Alice on the bare wire, welcomed with these features.
+    ///
+    /// Without `heartbeat`, the host's clock may run while the test is silent.
+    pub async fn session_offering(&self, features: &[&str]) -> RawClient {
+        let mut hello = hello(&token(ALICE));
+        hello["capabilities"]["features"] = features.into();
+        let mut raw = self.raw();
+        raw.open_with(hello).await;
         raw
     }
 

@@ -3,7 +3,7 @@
 //! A suite starts a [`TestHost`] and speaks to it over memory, a socket or a
 //! pair of pipes. [`TestHost::client`] is the ordinary client of the command
 //! line, for tests whose subject is elsewhere; [`TestHost::raw`] sends any text
-//! and holds every frame it receives against the envelope's rules (ARCP §5.1).
+//! and holds every frame it receives against the envelope's rules (ARCP §5).
 //! Nothing here sleeps: whatever is waited for is bounded by [`within`].
 
 pub mod host;

@@ -11,6 +11,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    time::Duration,
 };
 
 use leasehold::client::{Client, ClientInfo};
@@ -24,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    TestHost, agents_dir,
+    PATIENCE, TestHost, agents_dir,
     host::{ALICE, BOB, token},
     shared_data_dir, within,
 };
@@ -123,8 +124,20 @@ pub async fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome 
 /// # Panics
 ///
 /// If it cannot be started or takes too long.
-pub async fn outcome(mut command: Command) -> Outcome {
-    let output = within(format_args!("{command:?}"), command.output()).await.expect("the program starts");
+pub async fn outcome(command: Command) -> Outcome {
+    outcome_within(PATIENCE, command).await
+}
+
+/// Waits for the end of a program that may take longer than others, as compilers do.
+///
+/// # Panics
+///
+/// If it cannot be started or takes longer than `limit`.
+pub async fn outcome_within(limit: Duration, mut command: Command) -> Outcome {
+    let output = match tokio::time::timeout(limit, command.output()).await {
+        Ok(output) => output.expect("the program starts"),
+        Err(_) => panic!("{command:?} took longer than {} s", limit.as_secs()),
+    };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the program speaks UTF-8");
     Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
@@ -185,7 +198,10 @@ impl Running {
             let seen = seen.expect("the last words stay when the readers have gone").clone();
             wanted(&seen).unwrap_or_else(|| panic!("the program ended without the line that was waited for: {seen:?}"))
         };
-        within("a line of the program", found).await
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(value) => value,
+            Err(_) => panic!("waited in vain for a line of the program, which said {:?}", *self.words.borrow()),
+        }
     }
 
     /// Sends it a signal.
@@ -347,8 +363,9 @@ impl Served {
         self.running.end().await
     }
 
-    /// Waits until it ends by itself.
-    pub async fn end(self) -> Outcome {
+    /// Asks it to stop, as its user does at the terminal, and waits until it has.
+    pub async fn interrupt(self) -> Outcome {
+        self.running.signal(Signal::INT);
         self.running.end().await
     }
 }

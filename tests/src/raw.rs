@@ -17,7 +17,7 @@ use crate::within;
 /// A client of the bare wire.
 ///
 /// Every frame it receives is held against the rules of the envelope (ARCP
-/// §5.1, §8.3) before the test sees it, and a frame that breaks one fails the
+/// §5, §8.3) before the test sees it, and a frame that breaks one fails the
 /// test.
 pub struct RawClient {
     transport: Transport,
@@ -189,7 +189,8 @@ impl RawClient {
 
     /// The answer to a request: the first frame outside the ordered stream that names it.
     pub async fn reply(&mut self, id: &str) -> Reply {
-        let answers = |frame: &Value| frame["payload"]["request_id"] == id || frame["id"] == id;
+        let named = ["/payload/request_id", "/id", "/correlation_id"];
+        let answers = |frame: &Value| named.iter().any(|path| frame.pointer(path).is_some_and(|named| named == id));
         Reply(self.find(|frame| frame.get("event_seq").is_none() && answers(frame)).await)
     }
 
@@ -498,12 +499,12 @@ pub fn code(text: &str) -> ErrorCode {
     serde_json::from_value(Value::from(text)).unwrap_or_else(|_| panic!("{text} is a code of ARCP §12"))
 }
 
-/// Reads a moment.
+/// Reads a moment, which every member that ends in `_at` or is named `ts` must be.
 ///
 /// # Panics
 ///
 /// If it is none.
-#[must_use]
+#[expect(clippy::must_use_candidate, reason = "to read it is to check it")]
 pub fn moment(text: &Value) -> Timestamp {
     Timestamp::from_str(text.as_str().unwrap_or_default()).unwrap_or_else(|_| panic!("{text} is a moment"))
 }

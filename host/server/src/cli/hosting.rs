@@ -109,7 +109,7 @@ async fn received(signal: io::Result<Signal>) {
         }
         Err(error) => {
             tracing::warn!(%error, "a signal cannot be caught");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -1,0 +1,176 @@
+//! Jobs over a loopback WebSocket, as many and as fast as they come back.
+//!
+//! The load is bare: it writes texts and looks for words in what it receives,
+//! so that on a machine of two cores the host is what is measured.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use leasehold::transport::{
+    Incoming, Transport,
+    websocket::{self, WebSocketConfig},
+};
+use leasehold_tests::agents_dir;
+
+use crate::{
+    Row, Times,
+    program::{Program, TOKEN},
+};
+
+/// Jobs one after the other.
+const SEQUENTIAL: usize = 2000;
+
+/// Sessions at once, and how many jobs of each are under way.
+const SESSIONS: usize = 4;
+const IN_FLIGHT: usize = 16;
+
+/// How long the throughput is measured.
+const SPELL: Duration = Duration::from_secs(8);
+
+/// One session of a client that only counts.
+pub struct Bare {
+    transport: Transport,
+    session_id: String,
+    sent: u64,
+}
+
+impl Bare {
+    /// Connects and says hello. Ids are ULIDs: there are runtimes that take nothing else.
+    pub async fn connect(url: &str, token: &str) -> Self {
+        let transport = websocket::connect(url, &WebSocketConfig::default()).await.expect("the host listens");
+        let mut bare = Self { transport, session_id: String::new(), sent: 0 };
+        let hello = serde_json::json!({
+            "arcp": "1.1",
+            "id": "01BENCH0000000000000000000",
+            "type": "session.hello",
+            "payload": {
+                "client": { "name": "bench", "version": "1" },
+                "auth": { "scheme": "bearer", "token": token },
+                "capabilities": { "encodings": ["json"], "features": [] },
+            },
+        });
+        bare.transport.send(hello.to_string()).await.expect("the host reads");
+        let welcome = bare.text().await;
+        assert!(welcome.contains("session.welcome"), "{welcome}");
+        let welcome: serde_json::Value = serde_json::from_str(&welcome).expect("a welcome is JSON");
+        let session_id = welcome["session_id"].as_str().or(welcome["payload"]["session_id"].as_str());
+        bare.session_id = session_id.expect("a session has an id").to_owned();
+        bare
+    }
+
+    /// Sends a submission, to be flushed with those after it.
+    pub async fn feed(&mut self, agent: &str, input: &str) {
+        self.sent += 1;
+        let (sent, session_id) = (self.sent, &self.session_id);
+        let frame = format!(
+            "{{\"arcp\":\"1.1\",\"id\":\"01BENCH{sent:019}\",\"type\":\"job.submit\",\"session_id\":\"{session_id}\",\
+             \"payload\":{{\"agent\":\"{agent}\",\"input\":{input}}}}}"
+        );
+        self.transport.feed(frame).await.expect("the host reads");
+    }
+
+    /// Sends what was fed.
+    pub async fn flush(&mut self) {
+        self.transport.flush().await.expect("the host reads");
+    }
+
+    async fn text(&mut self) -> String {
+        loop {
+            match self.transport.recv().await {
+                Incoming::Text(text) => return text,
+                Incoming::Alive => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Waits for a frame of this type.
+    pub async fn wait(&mut self, kind: &str) {
+        loop {
+            let text = self.text().await;
+            let head = &text[..text.floor_char_boundary(512)];
+            if text.contains(kind) {
+                return;
+            }
+            assert!(!text.contains("job.error\"") && !text.contains("session.error\""), "{head}");
+        }
+    }
+
+    /// One job from its submission to its result.
+    pub async fn echo(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.feed("echo", r#"{"n":1}"#).await;
+        self.flush().await;
+        self.wait("job.result\"").await;
+        begun.elapsed()
+    }
+}
+
+/// Submit to result, one job at a time.
+pub async fn latency(url: &str, token: &str) -> Times {
+    let mut session = Bare::connect(url, token).await;
+    let mut times = Vec::new();
+    for n in 0..SEQUENTIAL + 200 {
+        let took = session.echo().await;
+        if n >= 200 {
+            times.push(took);
+        }
+    }
+    Times::new(times)
+}
+
+/// Jobs a second with [`SESSIONS`] sessions of [`IN_FLIGHT`] jobs each.
+pub async fn throughput(url: &str, token: &str) -> f64 {
+    let until = Instant::now() + SPELL;
+    let begun = Instant::now();
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        let mut session = Bare::connect(url, token).await;
+        sessions.push(tokio::spawn(async move {
+            for _ in 0..IN_FLIGHT {
+                session.feed("echo", r#"{"n":1}"#).await;
+            }
+            session.flush().await;
+            let mut done = 0_u32;
+            while Instant::now() < until {
+                session.wait("job.result\"").await;
+                done += 1;
+                session.feed("echo", r#"{"n":1}"#).await;
+                session.flush().await;
+            }
+            done
+        }));
+    }
+    let mut done = 0;
+    for session in sessions {
+        done += session.await.expect("a session of the load does not fail");
+    }
+    f64::from(done) / begun.elapsed().as_secs_f64()
+}
+
+/// A folder with only these agents.
+pub fn folder_of(agents: &[&str], dir: &Path) {
+    for agent in agents {
+        let file = format!("{agent}@1.0.0.wasm");
+        std::fs::copy(agents_dir().join(&file), dir.join(&file)).expect("the agents were built");
+    }
+}
+
+/// The host under load, with its journal on the disk.
+pub async fn echo() -> Vec<Row> {
+    let (agents, data) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    folder_of(&["echo", "hello", "chatty", "sleeper", "summarize-files"], agents.path());
+    // The first start compiles, the second is what an operator sees from then on.
+    drop(Program::leasehold(agents.path(), &data.path().join("host")));
+    let host = Program::leasehold(agents.path(), &data.path().join("host"));
+    let ready = host.ready;
+    let latency = latency(&host.url, TOKEN).await;
+    let jobs = throughput(&host.url, TOKEN).await;
+    vec![
+        Row::new("start to ready line, five agents, compiled before", crate::shown(ready), "< 1 s"),
+        Row::new("`echo` over WebSocket, SQLite FULL: submit to result", latency.figures(), "p50 < 1 ms"),
+        Row::new("`echo` jobs/s, 4 sessions × 16 in flight, SQLite FULL", format!("{jobs:.0}"), "≥ 4000"),
+    ]
+}

@@ -1,0 +1,251 @@
+//! The pieces of a job by themselves, in this process: the gate, a call, an instance, the disk.
+
+use std::{
+    collections::BTreeMap,
+    fs::OpenOptions,
+    hint::black_box,
+    io::Write as _,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use leasehold::{
+    agents::{cache::Cache, registry::Registry},
+    capability::{Control, JobCtx, World, mounts::Mounts},
+    clock::Clock,
+    journal::{Bounds, Journal},
+    sandbox::{engine::Sandbox, instance, limits::Limits},
+    store::{Position, Store, StoreError, Stored, StreamId, memory::Memory},
+};
+use leasehold_core::{
+    id::{JobId, Principal, SessionId, Ulid},
+    job::record::Accepted,
+    lease::{Authority, Lease, gate::Gate, operation::Stat},
+    protocol::{json::Json, trace::TraceId},
+    time::Timestamp,
+};
+use leasehold_tests::agents_dir;
+
+use crate::{Row, Times, each, shown};
+
+/// A lease of 50 patterns of the kinds that people write.
+fn fifty_patterns() -> Lease {
+    let mut patterns = Vec::new();
+    for n in 0..10 {
+        patterns.push(format!("/workspace/project-{n}/src/**"));
+        patterns.push(format!("/workspace/project-{n}/*.toml"));
+        patterns.push(format!("/workspace/project-{n}/docs/**/*.md"));
+        patterns.push(format!("/data/{n}/in/report-*.csv"));
+        patterns.push(format!("/data/{n}/index.json"));
+    }
+    Lease::parse(&BTreeMap::from([("fs.read".to_owned(), patterns)])).expect("these are patterns")
+}
+
+/// One decision of the gate, from parsed operation to permit or refusal.
+pub fn gate() -> Vec<Row> {
+    let expires_at = Some(Timestamp::from_millis(i64::MAX / 2));
+    let gate = Gate::new(Authority { lease: fifty_patterns(), expires_at });
+    let now = Timestamp::from_millis(0);
+    let time = |path: &str, permitted: bool| {
+        assert_eq!(gate.permit(now, Stat::parse(path).expect("a path")).is_ok(), permitted, "{path}");
+        // Made before: reading the agent's text is not the decision.
+        let mut operations = vec![Stat::parse(path).expect("a path"); 7 * 100_000].into_iter();
+        each(100_000, || {
+            let operation = operations.next().expect("as many as are asked for");
+            black_box(gate.permit(now, black_box(operation)).is_ok());
+        })
+    };
+    vec![
+        Row::new("gate, 50 patterns: granted by the last", shown(time("/data/9/index.json", true)), "< 1 µs"),
+        Row::new("gate, 50 patterns: denied", shown(time("/workspace/project-9/docs/a/b/c/d.rs", false)), "< 1 µs"),
+        Row::new("gate, 50 patterns: denied at once", shown(time("/etc/passwd", false)), "< 1 µs"),
+    ]
+}
+
+/// Takes everything and keeps nothing: a host call costs what the host does, without any commit.
+struct Nowhere(Mutex<u64>);
+
+#[async_trait::async_trait]
+impl Store for Nowhere {
+    async fn append(&self, _: &StreamId, _: Position, records: Vec<Bytes>) -> Result<Position, StoreError> {
+        let mut last = self.0.lock().expect("nobody panics with it");
+        *last += records.len() as u64;
+        Ok(Position::new(*last))
+    }
+
+    async fn read(&self, _: &StreamId, _: Position, _: usize) -> Result<Vec<Stored>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn grown(&self, _: &StreamId, _: Position) -> Result<(), StoreError> {
+        std::future::pending().await
+    }
+
+    async fn streams(&self, _: &str, _: Option<&StreamId>, _: usize) -> Result<Vec<(StreamId, Position)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn trim(&self, _: &StreamId, _: Position) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// What a job needs besides its agent, without a host around it.
+struct Bench {
+    world: Arc<World>,
+    sandbox: Arc<Sandbox>,
+    registry: Registry,
+    _cache: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(store: Arc<dyn Store>) -> Self {
+        let limits = Limits { journal_bytes_max: u64::MAX, ..Limits::default() };
+        let sandbox = Arc::new(Sandbox::new(&limits, 64).expect("an engine can be built"));
+        let cache = tempfile::tempdir().expect("a temporary folder can be made");
+        let compiled = Cache::open(cache.path().join("compiled")).expect("a fresh folder is ours");
+        let registry = Registry::new(Arc::clone(&sandbox), compiled, limits.component_bytes_max);
+        let mounts = Arc::new(Mounts::open(Vec::new()).expect("no mount is no problem"));
+        let world = Arc::new(World::new(Clock::system(), mounts, limits, store));
+        Self { world, sandbox, registry, _cache: cache }
+    }
+
+    /// A context and all that it stands on, as a runner makes it for every job.
+    fn job(&self, input: &str) -> (JobCtx, Arc<Accepted>) {
+        let job_id = JobId::new(Ulid::from_parts(0, rand()));
+        let accepted = Arc::new(Accepted {
+            job_id,
+            principal: Principal::new("bench"),
+            session_id: SessionId::new(Ulid::from_parts(0, 1)),
+            request_id: "bench".into(),
+            at: self.world.clock.now(),
+            agent: "bench@1.0.0".into(),
+            digest: String::new(),
+            input: Json::parse(input.to_owned()).expect("the input is JSON"),
+            authority: Authority { lease: fifty_patterns(), expires_at: None },
+            max_runtime_sec: None,
+            trace_id: TraceId::new(1),
+            seed: 1,
+            parameters: None,
+        });
+        let bounds = Bounds {
+            total_bytes_max: self.world.limits.journal_bytes_max,
+            waiting_bytes_max: self.world.limits.journal_waiting_bytes_max,
+        };
+        let journal = Journal::new(Arc::clone(&self.world.store), job_id, Position::ZERO, bounds);
+        let control = Arc::new(Control::default());
+        let context =
+            JobCtx::new(Arc::clone(&self.world), Arc::clone(&accepted), control, journal, Ulid::from_parts(0, 2));
+        (context, accepted)
+    }
+}
+
+fn rand() -> u128 {
+    leasehold::clock::random_u128()
+}
+
+/// `fs.stat` of a path outside the lease, from inside the agent: call, gate, journal record, refusal, return.
+pub async fn denied_call() -> Vec<Row> {
+    const CALLS: u64 = 200_000;
+    let bench = Bench::new(Arc::new(Nowhere(Mutex::new(0))));
+    let path = agents_dir().join("hostile@1.0.0.wasm");
+    let agent = bench.registry.register_file(&path, "hostile", "1.0.0").expect("the guest is an agent");
+    let run = async |count: u64| {
+        let input = format!(r#"{{"do":"stat_many","path":"/etc/passwd","count":{count}}}"#);
+        let (context, accepted) = bench.job(&input);
+        let mut store = instance::store(&bench.sandbox, &bench.world.limits, context);
+        let begun = Instant::now();
+        let ran = instance::run(&mut store, &agent.pre, accepted.input.as_str()).await;
+        let took = begun.elapsed();
+        match ran {
+            instance::Ran::Returned(Ok(text)) => assert!(text.contains(&format!("\"refused\":{count}")), "{text}"),
+            other => panic!("{other:?}"),
+        }
+        took
+    };
+    run(1000).await;
+    let mut best = run(CALLS).await;
+    for _ in 0..4 {
+        best = best.min(run(CALLS).await);
+    }
+    let each = (best - run(0).await.min(best)) / u32::try_from(CALLS).expect("a count");
+    vec![Row::new("host call `fs.stat`, denied, journal not committed", shown(each), "< 5 µs")]
+}
+
+/// Instantiate, run, drop: what a job costs beyond its protocol and its journal.
+pub async fn sandbox() -> Vec<Row> {
+    const RUNS: usize = 2000;
+    let bench = Bench::new(Arc::new(Memory::default()));
+    let register = |name: &str| {
+        let path = agents_dir().join(format!("{name}@1.0.0.wasm"));
+        bench.registry.register_file(&path, name, "1.0.0").expect("it is an agent")
+    };
+    let (echo, hostile) = (register("echo"), register("hostile"));
+    let mut whole = Vec::new();
+    let mut to_first_call = Vec::new();
+    let mut only_instantiate = Vec::new();
+    for n in 0..RUNS + 100 {
+        let (context, accepted) = bench.job(r#"{"n":1}"#);
+        let begun = Instant::now();
+        let mut store = instance::store(&bench.sandbox, &bench.world.limits, context);
+        let ran = instance::run(&mut store, &echo.pre, accepted.input.as_str()).await;
+        drop(store);
+        let took = begun.elapsed();
+        assert!(matches!(ran, instance::Ran::Returned(Ok(_))), "{ran:?}");
+
+        let (context, _) = bench.job("{}");
+        let begun_instance = Instant::now();
+        let mut store = instance::store(&bench.sandbox, &bench.world.limits, context);
+        let instance = echo.pre.instantiate_async(&mut store).await.expect("it can be instantiated");
+        let instantiated = begun_instance.elapsed();
+        black_box(&instance);
+        drop(store);
+
+        // The first thing this one does is a host call, which the wall clock of its journal record dates.
+        let called = first_call(&bench, &hostile).await;
+        if n >= 100 {
+            whole.push(took);
+            only_instantiate.push(instantiated);
+            to_first_call.push(called);
+        }
+    }
+    vec![
+        Row::new("`echo` in the sandbox alone: instantiate, run, drop", Times::new(whole).figures(), "near 60 µs"),
+        Row::new("of it: instantiate", Times::new(only_instantiate).figures(), ""),
+        Row::new(
+            "instantiate to the answer of the first host call",
+            Times::new(to_first_call).figures(),
+            "p50 < 150 µs",
+        ),
+    ]
+}
+
+/// From nothing to the answer of the agent's first host call.
+async fn first_call(bench: &Bench, agent: &leasehold::agents::registry::Agent) -> std::time::Duration {
+    let (context, accepted) = bench.job(r#"{"do":"stat","path":"/etc/passwd"}"#);
+    let begun = Instant::now();
+    let mut store = instance::store(&bench.sandbox, &bench.world.limits, context);
+    let ran = instance::run(&mut store, &agent.pre, accepted.input.as_str()).await;
+    let took = begun.elapsed();
+    assert!(matches!(ran, instance::Ran::Returned(Ok(_))), "{ran:?}");
+    took
+}
+
+/// What the disk below takes for what SQLite asks of it, so that the rows beside it can be judged.
+pub fn disk() -> Vec<Row> {
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .append(true)
+        .open(dir.path().join("log"))
+        .expect("a fresh folder takes files");
+    let mut times = Vec::new();
+    for _ in 0..500 {
+        file.write_all(&[0x5a; 4096]).expect("there is room");
+        let begun = Instant::now();
+        file.sync_data().expect("the disk works");
+        times.push(begun.elapsed());
+    }
+    vec![Row::new("this disk: fdatasync of 4 KiB appended", Times::new(times).figures(), "")]
+}

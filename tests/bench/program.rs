@@ -1,0 +1,67 @@
+//! The host as a process, and what the system says of it.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// The one who connects.
+pub const TOKEN: &str = "bench-token";
+
+/// A process that is ended when this is dropped.
+pub struct Program {
+    child: Child,
+    /// Where it listens.
+    pub url: String,
+    /// From its start to its ready line.
+    pub ready: Duration,
+}
+
+impl Program {
+    /// Starts `leasehold serve` on a free port of loopback.
+    pub fn leasehold(agents: &Path, data: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-under-test"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--token"]).arg(format!("bench={TOKEN}"));
+        command.arg("--agents").arg(agents).arg("--data").arg(data);
+        // What an operator leaves on would cost, and a log on a terminal is not what is measured.
+        command.env("RUST_LOG", env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()));
+        Self::start(command)
+    }
+
+    /// Starts any program that prints a line with a `ws://` URL once it serves.
+    pub fn start(mut command: Command) -> Self {
+        let begun = Instant::now();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stdout = child.stdout.take().expect("it is piped");
+        let mut lines = BufReader::new(stdout).lines();
+        let url = loop {
+            let line = lines.next().expect("it says that it is ready").expect("it speaks UTF-8");
+            if let Some(at) = line.find("ws://") {
+                break line[at..].split_whitespace().next().expect("a URL").to_owned();
+            }
+        };
+        Self { child, url, ready: begun.elapsed() }
+    }
+
+    /// What belongs to this process alone, in bytes.
+    pub fn private_bytes(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).expect("it runs");
+        let kib = |key: &str| -> u64 {
+            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("no {key} in {text}"));
+            line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+        };
+        (kib("Private_Dirty:") + kib("Private_Clean:")) * 1024
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

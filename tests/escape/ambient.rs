@@ -1,0 +1,63 @@
+//! What a program on a machine has around it and an agent has not.
+
+use leasehold_tests::{MountMode, TestHost};
+use serde_json::{Value, json};
+
+use super::House;
+
+/// The widest lease there is changes nothing: authority comes through the contract or not at all.
+#[tokio::test]
+async fn nothing_is_reachable_but_the_contract() {
+    let lease = json!({"fs.read": ["/w/**"], "fs.write": ["/w/**"]});
+    let mut house = House::start(TestHost::builder().mount("/w", MountMode::Rw)).await;
+    for lease in [json!({}), lease] {
+        let run = house.leased(lease, json!({"do": "ambient"})).await;
+        let outcome = run.result().unwrap_or_else(|_| panic!("{run:?}"));
+        let report = &outcome["ok"];
+        assert_eq!((&report["args"], &report["env"]), (&json!([]), &json!([])), "{report}");
+        assert_eq!(report["stdin"], json!({"ok": 0}), "it is empty");
+        for what in [
+            "read",
+            "read_relative",
+            "read_dir",
+            "read_dir_relative",
+            "write",
+            "tcp_connect",
+            "tcp_listen",
+            "udp_bind",
+            "dns",
+        ] {
+            let refused = report[what]["err"].as_str().is_some_and(|error| !error.is_empty());
+            assert!(refused, "{what}: {}", report[what]);
+        }
+        // Some directory is always current; it says nothing of the host's.
+        assert!(matches!(report["cwd"]["ok"].as_str(), None | Some("/")), "{report}");
+    }
+    assert!(!std::path::Path::new("/tmp/escaped").exists());
+}
+
+/// A run draws its own numbers: two agents do not share a source they could speak through.
+#[tokio::test]
+async fn randomness_differs_between_jobs() {
+    let mut house = House::start(TestHost::builder()).await;
+    let mut drawn = Vec::new();
+    for _ in 0..2 {
+        drawn.push(house.deed(json!({"do": "random"})).await.result().expect("a number is drawn"));
+    }
+    assert_ne!(drawn[0], drawn[1]);
+}
+
+/// What a job may know of itself is about itself.
+#[tokio::test]
+async fn a_job_knows_itself_and_nobody_else() {
+    let mut house = House::start(TestHost::builder().mount("/w", MountMode::Ro)).await;
+    let run = house
+        .leased(json!({"fs.read": ["/w/a"]}), json!({"do": "job", "namespaces": ["fs.read", "fs.write", "evil"]}))
+        .await;
+    let outcome = run.result().expect("it may ask");
+    assert_eq!(outcome["ok"]["id"], run.terminal["job_id"]);
+    assert_eq!(outcome["ok"]["agent"], "hostile@1.0.0");
+    assert_eq!(outcome["ok"]["trace_id"], run.terminal["trace_id"]);
+    assert_eq!(outcome["ok"]["grants"], json!({"fs.read": ["/w/a"], "fs.write": [], "evil": []}));
+    assert_eq!(outcome["ok"]["expires_at"], Value::Null);
+}

@@ -1,0 +1,234 @@
+//! A store that fails at the n-th append, as a disk does that is full or broken.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use leasehold::{
+    client::{Client, ClientError, Submit},
+    journal,
+    store::{Position, Store, StoreError, Stored, StreamId, memory::Memory},
+};
+use leasehold_tests::{TestHost, host::BOB, within};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// A store whose appends fail from one on, for as long as it is told.
+struct Failing {
+    inner: Memory,
+    appends: AtomicU64,
+    /// The first append that fails, and the first after it that works again.
+    from: AtomicU64,
+    until: AtomicU64,
+    failures: watch::Sender<u64>,
+    words: &'static str,
+}
+
+impl Failing {
+    fn new(words: &'static str) -> Arc<Self> {
+        let (from, until) = (AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX));
+        Arc::new(Self {
+            inner: Memory::default(),
+            appends: AtomicU64::new(0),
+            from,
+            until,
+            failures: watch::Sender::default(),
+            words,
+        })
+    }
+
+    /// Fails the n-th append from now, counted from 0, and as many as `count`.
+    fn fail(&self, n: u64, count: u64) {
+        let from = self.appends.load(Ordering::SeqCst) + n;
+        self.until.store(from.saturating_add(count), Ordering::SeqCst);
+        self.from.store(from, Ordering::SeqCst);
+    }
+
+    /// Returns once an append has failed.
+    async fn failed(&self) {
+        let mut failures = self.failures.subscribe();
+        within("a failure", failures.wait_for(|failures| *failures > 0)).await.unwrap();
+    }
+
+    fn mend(&self) {
+        self.from.store(u64::MAX, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Store for Failing {
+    async fn append(&self, stream: &StreamId, last: Position, records: Vec<Bytes>) -> Result<Position, StoreError> {
+        let n = self.appends.fetch_add(1, Ordering::SeqCst);
+        if (self.from.load(Ordering::SeqCst)..self.until.load(Ordering::SeqCst)).contains(&n) {
+            self.failures.send_modify(|failures| *failures += 1);
+            return Err(StoreError::Io(self.words.to_owned()));
+        }
+        self.inner.append(stream, last, records).await
+    }
+
+    async fn read(&self, stream: &StreamId, after: Position, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        self.inner.read(stream, after, limit).await
+    }
+
+    async fn grown(&self, stream: &StreamId, after: Position) -> Result<(), StoreError> {
+        self.inner.grown(stream, after).await
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Position)>, StoreError> {
+        self.inner.streams(prefix, after, limit).await
+    }
+
+    async fn trim(&self, stream: &StreamId, up_to: Position) -> Result<(), StoreError> {
+        self.inner.trim(stream, up_to).await
+    }
+}
+
+const DISK_FULL: &str = "journal.sqlite: database or disk is full";
+
+/// Whichever append fails of those that a job makes in its life, the store works again afterwards, and so does the host.
+#[tokio::test]
+async fn one_failed_append_costs_one_job_and_no_other() {
+    for n in 0..12 {
+        let store = Failing::new("the disk took a breath");
+        let host = TestHost::builder().store(Arc::clone(&store) as Arc<dyn Store>).start().await;
+        let mut bystander = host.client().await;
+        let other = submit(&mut bystander, Submit::new("sleeper", json!({ "sec": 600 }))).await.unwrap();
+        // Its journal has begun, or its first append could be the one that fails.
+        within("the sleeper", store.inner.grown(&stream(&other), Position::new(1))).await.unwrap();
+        let mut client = host.client().await;
+        let submission = || Submit {
+            idempotency_key: Some("k".into()),
+            ..Submit::new("chatty", json!({ "count": 20, "delay_ms": 1 }))
+        };
+        store.fail(n, 1);
+        let job = match submit(&mut client, submission()).await {
+            Ok(job) => job,
+            // A client that is told to try again does, with the same key.
+            Err(error) => {
+                assert_refused(&error);
+                assert!(n < 2, "append {n}: {error}");
+                submit(&mut client, submission()).await.unwrap_or_else(|error| panic!("append {n}: {error}"))
+            }
+        };
+        let (events, end) = follow(&mut client, &job).await;
+        match end["final_status"].as_str() {
+            // The failure came before anything was promised, or after everything was written.
+            Some("success") => assert_eq!(events.len(), 20, "append {n}"),
+            Some("error") => {
+                assert_eq!((&end["code"], &end["retryable"]), (&json!("INTERNAL_ERROR"), &json!(true)), "append {n}");
+            }
+            _ => panic!("append {n}: {end}"),
+        }
+        assert_eq!(events, (1..=events.len()).map(|n| format!("event {n}")).collect::<Vec<_>>(), "append {n}");
+        assert_eq!(echo(&mut client, json!(n)).await, json!(n), "append {n}");
+        assert_eq!(status(&mut bystander, &other).await, "running", "append {n}");
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_work_is_refused_and_when_there_is_space_jobs_have_an_end() {
+    let store = Failing::new(DISK_FULL);
+    let host = TestHost::builder().store(Arc::clone(&store) as Arc<dyn Store>).start().await;
+    let mut client = host.client().await;
+    let mut jobs = Vec::new();
+    for _ in 0..8 {
+        jobs.push(
+            submit(&mut client, Submit::new("chatty", json!({ "count": 100_000, "delay_ms": 1 }))).await.unwrap(),
+        );
+    }
+    let mut silent = jobs.clone();
+    while !silent.is_empty() {
+        let frame = within("an event", client.next_event()).await.unwrap();
+        silent.retain(|job| Some(job) != frame.job_id.as_ref());
+    }
+    store.fail(0, u64::MAX);
+    let mut other = host.client_as(BOB).await;
+    assert_refused(&submit(&mut other, Submit::new("echo", json!(1))).await.unwrap_err());
+    store.mend();
+    let mut open = jobs.clone();
+    while !open.is_empty() {
+        let frame = within("the ends", client.next_event()).await.unwrap();
+        if frame.is_terminal() {
+            assert_eq!((&frame.payload["code"], &frame.payload["retryable"]), (&json!("INTERNAL_ERROR"), &json!(true)));
+            open.retain(|job| Some(job) != frame.job_id.as_ref());
+        }
+    }
+    for job in &jobs {
+        assert_eq!(status(&mut client, job).await, "error");
+    }
+    assert_eq!(echo(&mut other, json!("bob")).await, json!("bob"));
+}
+
+/// ARCP §7.2: the key is bound to the job that was accepted, however that ended.
+#[tokio::test]
+async fn a_job_whose_end_could_not_be_stored_is_ended_by_the_next_host() {
+    let store = Failing::new(DISK_FULL);
+    let host = TestHost::builder().store(Arc::clone(&store) as Arc<dyn Store>).start().await;
+    let mut client = host.client().await;
+    let submission = || Submit {
+        idempotency_key: Some("once".into()),
+        ..Submit::new("chatty", json!({ "count": 100_000, "delay_ms": 1 }))
+    };
+    let job = submit(&mut client, submission()).await.unwrap();
+    within("an event", client.next_event()).await.unwrap();
+    store.fail(0, u64::MAX);
+    store.failed().await;
+    host.stop().await;
+    store.mend();
+    let host = TestHost::builder().store(store as Arc<dyn Store>).start().await;
+    let mut client = host.client().await;
+    assert_eq!(status(&mut client, &job).await, "error");
+    assert_eq!(submit(&mut client, submission()).await.unwrap(), job);
+    let (_, end) = follow(&mut client, &job).await;
+    assert_eq!((&end["code"], &end["retryable"]), (&json!("INTERNAL_ERROR"), &json!(true)));
+}
+
+/// A refusal that says that it is the host's fault and may pass, and nothing of the host's files.
+fn assert_refused(error: &ClientError) {
+    let ClientError::Refused { code, message, retryable: true } = error else { panic!("{error}") };
+    assert_eq!(code, "INTERNAL_ERROR");
+    assert!(!message.contains("sqlite"), "{message}");
+}
+
+/// The messages that a job logs, and its end.
+async fn follow(client: &mut Client, job: &str) -> (Vec<String>, Value) {
+    let mut messages = Vec::new();
+    loop {
+        let frame = within("the job's end", client.next_event()).await.unwrap();
+        if frame.job_id.as_deref() != Some(job) {
+            continue;
+        }
+        if frame.is_terminal() {
+            return (messages, frame.payload);
+        }
+        messages.extend(frame.payload["body"]["message"].as_str().map(str::to_owned));
+    }
+}
+
+async fn echo(client: &mut Client, input: Value) -> Value {
+    let job = submit(client, Submit::new("echo", input)).await.unwrap();
+    follow(client, &job).await.1["result"].take()
+}
+
+async fn submit(client: &mut Client, submission: Submit) -> Result<String, ClientError> {
+    within("an answer", client.submit(submission)).await.map(|accepted| accepted.job_id)
+}
+
+async fn status(client: &mut Client, job: &str) -> String {
+    let jobs = within("a listing", client.list_jobs(Value::Null)).await.unwrap();
+    let listed =
+        jobs.iter().find(|listed| listed["job_id"] == job).unwrap_or_else(|| panic!("{job} is not in {jobs:?}"));
+    listed["status"].as_str().unwrap().to_owned()
+}
+
+fn stream(job: &str) -> StreamId {
+    journal::stream(job.parse().unwrap())
+}
