@@ -15,7 +15,7 @@ use leasehold::transport::{
 use leasehold_tests::agents_dir;
 
 use crate::{
-    Row, Times,
+    Row, Times, pieces,
     program::{Program, TOKEN},
 };
 
@@ -166,11 +166,15 @@ pub async fn echo() -> Vec<Row> {
     drop(Program::leasehold(agents.path(), &data.path().join("host")));
     let host = Program::leasehold(agents.path(), &data.path().join("host"));
     let ready = host.ready;
+    let before = pieces::disk("this disk: fdatasync of 4 KiB appended, before");
     let latency = latency(&host.url, TOKEN).await;
     let jobs = throughput(&host.url, TOKEN).await;
+    let after = pieces::disk("the same, after");
     vec![
         Row::new("start to ready line, five agents, compiled before", crate::shown(ready), "< 1 s"),
+        before,
         Row::new("`echo` over WebSocket, SQLite FULL: submit to result", latency.figures(), "p50 < 1 ms"),
         Row::new("`echo` jobs/s, 4 sessions × 16 in flight, SQLite FULL", format!("{jobs:.0}"), "≥ 4000"),
+        after,
     ]
 }

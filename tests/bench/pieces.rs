@@ -233,7 +233,7 @@ async fn first_call(bench: &Bench, agent: &leasehold::agents::registry::Agent) -
 }
 
 /// What the disk below takes for what SQLite asks of it, so that the rows beside it can be judged.
-pub fn disk() -> Vec<Row> {
+pub fn disk(what: &'static str) -> Row {
     let dir = tempfile::tempdir().expect("a temporary folder can be made");
     let mut file = OpenOptions::new()
         .create_new(true)
@@ -247,5 +247,5 @@ pub fn disk() -> Vec<Row> {
         file.sync_data().expect("the disk works");
         times.push(begun.elapsed());
     }
-    vec![Row::new("this disk: fdatasync of 4 KiB appended", Times::new(times).figures(), "")]
+    Row::new(what, Times::new(times).figures(), "")
 }

@@ -26,6 +26,10 @@ impl Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-under-test"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--token"]).arg(format!("bench={TOKEN}"));
         command.arg("--agents").arg(agents).arg("--data").arg(data);
+        // The defaults, but that one principal may park as many agents as are measured.
+        let config = data.with_extension("toml");
+        fs::write(&config, "[limits]\nprincipal_jobs_max = 5000\n").expect("the folder of the data can be written to");
+        command.arg("--config").arg(config);
         // What an operator leaves on would cost, and a log on a terminal is not what is measured.
         command.env("RUST_LOG", env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()));
         Self::start(command)

@@ -16,7 +16,6 @@ use crate::within;
 ///
 /// If the host does not answer with HTTP.
 pub async fn upgrade(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (TcpStream, String) {
-    #[expect(clippy::disallowed_methods, reason = "a test's own client")]
     let mut stream = within("a connection", TcpStream::connect(address)).await.expect("the host listens");
     let mut request = format!(
         "GET {path} HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

@@ -247,7 +247,8 @@ fn a_request_needs_its_feature() {
     let submit = |payload: Value| move || frame("job.submit", payload.clone());
     let expiring = json!({ "agent": "echo", "lease_constraints": { "expires_at": "2999-01-01T00:00:00Z" } });
     let budgeted = json!({ "agent": "echo", "lease_request": { "cost.budget": ["USD:1"] } });
-    let table: Vec<(&str, Box<dyn Fn() -> Input>, &str, &str)> = vec![
+    type MakeInput = Box<dyn Fn() -> Input>;
+    let table: Vec<(&str, MakeInput, &str, &str)> = vec![
         ("list_jobs", Box::new(|| frame("session.list_jobs", json!({}))), "list", "job.error INVALID_REQUEST"),
         ("lease_expires_at", Box::new(submit(expiring)), "submit echo", "session.error INVALID_REQUEST"),
         ("cost.budget", Box::new(submit(budgeted)), "submit echo", "session.error INVALID_REQUEST"),

@@ -3,7 +3,7 @@
 //! Its input names a deed: `{"do": "read", "path": "/etc/passwd"}`. A deed that
 //! asks the host for something gives the host's answer as a value, `{"ok": …}`
 //! or `{"err": {"code": …, "message": …}}`, so a test reads the refusal itself
-//! and not what an agent made of it. See [`Deed`] for the catalogue.
+//! and not what an agent made of it. See `Deed` for the catalogue.
 
 mod ambient;
 mod deed;
