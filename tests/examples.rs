@@ -159,7 +159,8 @@ impl Transcript {
                 _ => panic!("{}:{}: a line sends or expects", self.path.display(), n + 1),
             }
         }
-        client.closed().await;
+        let more = client.recv_or_close().await;
+        assert!(more.is_err(), "{} over {wire}: the host goes on: {more:?}", self.path.display());
     }
 
     /// Writes down what a host answers now.

@@ -26,7 +26,7 @@ async fn a_first_frame_that_is_no_hello_of_this_version_is_refused() {
         (String::new(), "envelope"),
         (versioned("2.0".into()).to_string(), "`2.0`"),
         (versioned("1".into()).to_string(), "`1`"),
-        (versioned(json!(1.1)).to_string(), "1.1"),
+        (versioned(json!(1.1)).to_string(), "expected a string"),
         (versioned(Value::Null).to_string(), "`arcp` is missing"),
         (json!({ "arcp": "1.1", "type": "session.hello", "payload": alice() }).to_string(), "`id`"),
         (json!({ "arcp": "1.1", "id": "h", "payload": alice() }).to_string(), "`type`"),

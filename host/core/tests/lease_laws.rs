@@ -265,9 +265,10 @@ fn money_is_conserved() {
     });
 }
 
-/// ARCP §9.6: conservation for numbers so long that a sum may not fit.
+/// ARCP §9.6: conservation for numbers so long that a sum may not fit. A cost
+/// that cannot be counted takes what is free, so that none shields the budget.
 #[test]
-fn money_of_any_precision_is_counted_exactly_or_not_at_all() {
+fn money_of_any_precision_is_counted_exactly_or_all_of_it_is_gone() {
     let costs = prop::collection::vec("[0-9]{1,14}(\\.[0-9]{1,14})?", 1..10);
     law(2_000, 1_000, ("[0-9]{1,24}", costs), |(initial, costs)| {
         let usd = Currency::parse("USD").unwrap();
@@ -280,24 +281,28 @@ fn money_of_any_precision_is_counted_exactly_or_not_at_all() {
         };
         let unit = 10i128.pow(14);
         let carried = |(whole, fraction): (i128, i128)| (whole + fraction.div_euclid(unit), fraction.rem_euclid(unit));
+        let sum = |a: (i128, i128), b: (i128, i128)| carried((a.0 + b.0, a.1 + b.1));
 
         let mut ledger = Ledger::new(&Budget::from([(usd.clone(), value(&initial))]));
-        let mut expected = (0, 0);
+        let initial = carried(halves(&initial));
+        let mut spent = (0, 0);
         let mut counted = false;
         for cost in &costs {
-            let before = ledger.clone();
-            if ledger.debit(&usd, value(cost)).is_ok() {
-                let (whole, fraction) = halves(cost);
-                expected = (expected.0 + whole, expected.1 + fraction);
+            let was_exhausted = ledger.exhausted().is_some();
+            let outcome = ledger.debit(&usd, value(cost));
+            prop_assert!(outcome.is_ok(), "{:?}", outcome);
+            let now = carried(halves(&ledger.spent()[&usd].to_string()));
+            let free = carried(halves(&ledger.remaining()[&usd].to_string()));
+            if now == sum(spent, carried(halves(cost))) {
                 counted = true;
+            } else if was_exhausted {
+                prop_assert_eq!(now, spent, "nothing was left to take");
             } else {
-                prop_assert_eq!(&ledger, &before);
+                prop_assert_eq!((now, free), (initial, (0, 0)), "all that was free");
             }
+            prop_assert_eq!(sum(now, free), initial);
+            spent = now;
         }
-        let spent = halves(&ledger.spent()[&usd].to_string());
-        let free = halves(&ledger.remaining()[&usd].to_string());
-        prop_assert_eq!(carried(spent), carried(expected));
-        prop_assert_eq!(carried((spent.0 + free.0, spent.1 + free.1)), carried(halves(&initial)));
         Ok(counted)
     });
 }

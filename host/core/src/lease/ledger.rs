@@ -310,20 +310,27 @@ mod tests {
     /// ARCP §9.6: "Negative values are rejected and produce no decrement".
     #[test]
     fn what_is_no_cost_of_this_lease_changes_nothing() {
-        let mut ledger = Ledger::new(&budget("9999999999999999999999999999"));
+        let mut ledger = Ledger::new(&budget("1.00"));
         let before = ledger.clone();
         let minus = decimal("-0.01");
-        let tiny = decimal("0.0000000000000000000000000001");
         for (currency, value, expected) in [
             ("USD", minus, Err(LedgerError::Negative(minus))),
             ("EUR", minus, Err(LedgerError::Negative(minus))),
             ("EUR", decimal("5"), Ok(None)),
             ("usd", decimal("5"), Ok(None)), // the case of a currency counts
-            ("USD", tiny, Err(LedgerError::Inexact(usd()))),
         ] {
             assert_eq!(ledger.debit(&Currency::parse(currency).unwrap(), value), expected, "{currency}:{value}");
             assert_eq!(ledger, before, "{currency}:{value}");
         }
+    }
+
+    /// Were it refused, one tiny cost would shield the budget from every later one.
+    #[test]
+    fn a_cost_that_cannot_be_counted_exactly_takes_all_that_is_free() {
+        let mut ledger = Ledger::new(&budget("9999999999999999999999999999"));
+        let tiny = decimal("0.0000000000000000000000000001");
+        assert_eq!(ledger.debit(&usd(), tiny), Ok(Some(Decimal::ZERO)));
+        assert_eq!(ledger.exhausted(), Some(&usd()));
     }
 
     #[test]

@@ -571,7 +571,8 @@ mod tests {
     fn a_frame_that_is_no_envelope_is_refused_with_the_reason() {
         for (text, reason) in [
             ("{", "EOF"),
-            ("[]", "expected struct Envelope"),
+            ("[]", "an array, not an object"),
+            (r#" ["1.1","1","session.pong"]"#, "an array, not an object"),
             ("\"hello\"", "invalid type"),
             (r#"{"id":"1","type":"session.pong"}"#, "`arcp` is missing"),
             (r#"{"arcp":"2.0","id":"1","type":"session.pong"}"#, "`arcp` is `2.0`"),
@@ -581,7 +582,8 @@ mod tests {
             (r#"{"arcp":"1.1","id":"1"}"#, "`type` is missing"),
             (r#"{"arcp":"1.1","id":"1","id":"2","type":"session.pong"}"#, "duplicate field `id`"),
             (r#"{"arcp":"1.1","id":"1","type":"session.ping","payload":{}}"#, "missing field `nonce`"),
-            (r#"{"arcp":"1.1","id":"1","type":"session.ping","payload":[1]}"#, "session.ping: `payload"),
+            (r#"{"arcp":"1.1","id":"1","type":"session.ping","payload":["n"]}"#, "`payload` must be an object"),
+            (r#"{"arcp":"1.1","id":"1","type":"session.hello","payload":{"auth":["bearer"]}}"#, "expected an object"),
         ] {
             let message = decode(text).map(|_| ()).unwrap_err().refusal.message;
             assert!(message.contains(reason), "{text}: {message}");
