@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    task::Poll,
 };
 
 use bytes::Bytes;
@@ -205,6 +206,7 @@ impl Jobs {
         let bounds =
             Bounds { total_bytes_max: limits.journal_bytes_max, waiting_bytes_max: limits.journal_waiting_bytes_max };
         let journal = Journal::new(Arc::clone(&self.world.store), accepted.job_id, Position::ZERO, bounds);
+        let hold = journal.hold();
         let record = Record::Accepted(Box::new(accepted));
         let mark = journal.append(&record).map_err(|error| broken(&error))?;
         let Record::Accepted(accepted) = record else { unreachable!("made above") };
@@ -227,7 +229,15 @@ impl Jobs {
         let job_id = accepted.job_id;
         tokio::spawn(async move {
             // A panic in the host's own code ends one job, not the host.
-            let status = match AssertUnwindSafe(run.run(slot)).catch_unwind().await {
+            let mut run = Box::pin(AssertUnwindSafe(run.run(slot)).catch_unwind());
+            // A job that is over after one turn needs one commit; any other is written from here on.
+            let first = futures_util::poll!(&mut run);
+            drop(hold);
+            let outcome = match first {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => run.await,
+            };
+            let status = match outcome {
                 Ok(status) => status,
                 Err(_) => {
                     tracing::error!(%job_id, "the runner of a job panicked");

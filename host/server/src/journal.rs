@@ -117,6 +117,15 @@ impl Journal {
         })
     }
 
+    /// Lets records gather without writing any, until the hold is dropped.
+    ///
+    /// A job that begins and ends within one turn of its task is then written in one go, its acceptance with its end.
+    #[must_use]
+    pub fn hold(self: &Arc<Self>) -> Hold {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).writing = true;
+        Hold(Arc::clone(self))
+    }
+
     /// Appends a record and sees to it that it becomes durable soon.
     ///
     /// # Errors
@@ -294,6 +303,18 @@ impl Journal {
     }
 }
 
+/// Keeps a [`Journal`] from writing.
+pub struct Hold(Arc<Journal>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Without a runtime the host is on its way out, and nobody waits for the records.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(Arc::clone(&self.0).write());
+        }
+    }
+}
+
 /// Stores bytes in a stream named after their digest, once however often they come, and gives the digest.
 ///
 /// # Errors
@@ -376,6 +397,21 @@ mod tests {
         let stored = store.read(&stream(job_id), Position::ZERO, 1000).await.unwrap();
         let read: Vec<Record> = stored.iter().map(|stored| Record::decode(&stored.bytes).unwrap()).collect();
         assert_eq!(read, (0..100).map(record).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn records_that_gather_under_a_hold_are_written_together() {
+        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let job_id = JobId::new(Ulid::from_parts(0, 1));
+        let journal = Journal::new(Arc::clone(&store), job_id, Position::ZERO, BOUNDS);
+        let hold = journal.hold();
+        let first = journal.append(&record(1)).unwrap();
+        tokio::task::yield_now().await;
+        assert!(store.read(&stream(job_id), Position::ZERO, 10).await.unwrap().is_empty());
+        journal.append(&record(2)).unwrap();
+        drop(hold);
+        journal.durable(first).await.unwrap();
+        assert_eq!(store.read(&stream(job_id), Position::ZERO, 10).await.unwrap().len(), 2);
     }
 
     #[tokio::test]
