@@ -24,6 +24,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::agents::audit::{AUDIT_SIZE_BYTES_MAX, Audit, AuditError, Refused, audit};
+use crate::agents::registry;
 
 /// The target agents in Rust are compiled for: its output is a component already.
 pub const TARGET: &str = "wasm32-wasip2";
@@ -221,13 +222,6 @@ pub enum BuildError {
     },
 }
 
-/// Whether a text can be the name of an agent (ARCP §7.5).
-#[must_use]
-pub fn is_agent_name(text: &str) -> bool {
-    let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    text.bytes().next().is_some_and(lower) && text.bytes().all(|byte| lower(byte) || matches!(byte, b'.' | b'_' | b'-'))
-}
-
 /// Builds the agents in `dirs` and places their components.
 ///
 /// Folders of one cargo workspace are built with one call of cargo, in the
@@ -329,7 +323,7 @@ impl Project {
         if !package.targets.iter().any(Target::is_cdylib) {
             return Err(BuildError::NoCdylib(package.name.clone()));
         }
-        if !is_agent_name(&package.name) {
+        if !registry::is_name(&package.name) {
             return Err(BuildError::Name(package.name.clone()));
         }
         Ok(Self {

@@ -13,7 +13,7 @@ use std::{
 
 use toml::{Table, Value};
 
-use crate::project::is_agent_name;
+use crate::agents::registry;
 
 /// Embeds files below a folder of this repository under the same names in a project.
 macro_rules! embedded {
@@ -146,7 +146,7 @@ pub fn new_rust(name: &str, dir: &Path) -> Result<(), ScaffoldError> {
 }
 
 fn check_name(name: &str) -> Result<(), &'static str> {
-    if !is_agent_name(name) {
+    if !registry::is_name(name) {
         return Err("use a-z, 0-9, `_` and `-`, beginning with a letter");
     }
     if name.contains('.') {
