@@ -2,7 +2,7 @@
 
 use leasehold_core::{
     lease::amount::{Currency, Decimal, parse_decimal},
-    protocol::event::Event,
+    protocol::event::{Event, Level},
 };
 
 use super::{
@@ -16,6 +16,9 @@ const UNIT_BYTES_MAX: usize = 32;
 const DIMENSIONS_MAX: usize = 16;
 const KEY_BYTES_MAX: usize = 64;
 const VALUE_BYTES_MAX: usize = 256;
+
+/// How many currencies a job is warned of.
+const UNBOUNDED_MAX: usize = 8;
 
 /// A counter is reported again once it has moved by this part of what it began with.
 const MATERIAL: Decimal = Decimal::from_parts(1, 0, 0, false, 2);
@@ -60,6 +63,7 @@ impl metrics::Host for JobCtx {
         JobCtx::emit(self, Event::Metric { name, value: number, unit, dimensions }).await?;
         match (currency, left) {
             (Some(currency), Some(left)) => self.report_budget(&currency, left).await,
+            (Some(currency), None) => self.warn_of_unbounded(currency).await,
             // Not a currency of this lease, so a figure like any other.
             _ => Ok(()),
         }
@@ -67,6 +71,19 @@ impl metrics::Host for JobCtx {
 }
 
 impl JobCtx {
+    /// Says once that a cost counts against nothing although the lease has a budget: `usd` is not `USD`.
+    async fn warn_of_unbounded(&mut self, currency: Currency) -> Result<(), Error> {
+        let bounded = self.gate.lease().budget();
+        if bounded.is_empty() || self.unbounded.len() >= UNBOUNDED_MAX || self.unbounded.contains(&currency) {
+            return Ok(());
+        }
+        let known: Vec<String> = bounded.keys().map(ToString::to_string).collect();
+        let message =
+            format!("costs in {currency} are not bounded: the lease's cost.budget is in {}", known.join(", "));
+        self.unbounded.insert(currency);
+        JobCtx::emit(self, Event::Log { level: Level::Warn, message }).await
+    }
+
     /// Emits `cost.budget.remaining` after a material change, and whenever the counter runs out (ARCP §9.6).
     async fn report_budget(&mut self, currency: &Currency, left: Decimal) -> Result<(), Error> {
         let initial = self.gate.lease().budget().get(currency).copied().unwrap_or_default();

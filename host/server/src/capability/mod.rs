@@ -15,7 +15,7 @@ mod output;
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -109,6 +109,8 @@ pub struct JobCtx {
     calls: u64,
     /// The counters as last reported by `cost.budget.remaining`.
     reported: BTreeMap<Currency, Decimal>,
+    /// Currencies of costs that no budget bounds, of which the job was warned.
+    unbounded: BTreeSet<Currency>,
     /// The call whose intent was written and whose outcome was not.
     under_way: Option<Intent>,
     wasi: InertWasi,
@@ -222,6 +224,7 @@ impl JobCtx {
             chunks: Chunks::new(ResultId::new(result), chunks),
             calls: 0,
             reported: accepted.budget(),
+            unbounded: BTreeSet::new(),
             under_way: None,
             wasi: InertWasi::new(&journal, &world.clock, limits),
             memory,

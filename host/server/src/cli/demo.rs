@@ -11,7 +11,7 @@ use console::style;
 use leasehold_core::secret::Secret;
 use serde_json::json;
 
-use super::{Failure, agents, hosting, jobs};
+use super::{Failure, agents, hosting, jobs, output};
 use crate::{
     client::{Client, ClientInfo, Submit},
     clock,
@@ -38,8 +38,9 @@ pub struct DemoArgs {
 pub async fn demo(args: DemoArgs) -> Result<(), Failure> {
     let sources = sources()?;
     let path = args.path.unwrap_or_else(|| sources.clone());
+    let path = path.canonicalize().unwrap_or(path);
     if !path.is_dir() {
-        return Err(Failure::Usage(format!("--path {}: there is no such folder", path.display())));
+        return Err(Failure::Usage(format!("--path {}: that is not a folder", path.display())));
     }
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| sources.join("target"), PathBuf::from);
     let agents_dir = target.join("agents");
@@ -63,6 +64,7 @@ pub async fn demo(args: DemoArgs) -> Result<(), Failure> {
     let mount = |at: &str, path: &Path| MountEntry { at: at.into(), path: path.into(), mode: MountMode::Ro };
     config.mounts = vec![mount("/workspace", &path), mount("/secrets", &secrets)];
 
+    let report = target.join("demo-report.md");
     step("starting a host");
     let host = Host::start(config, Parts::default()).await?;
     hosting::register(&host).await?;
@@ -70,7 +72,7 @@ pub async fn demo(args: DemoArgs) -> Result<(), Failure> {
     let url = format!("ws://{}/arcp", listener.local_addr().map_err(anyhow::Error::from)?);
     step(&format!("connecting to {url} as an ordinary ARCP client"));
     let session = async {
-        let outcome = watch(&url, &token, args.json).await;
+        let outcome = watch(&url, &token, args.json, &report).await;
         host.stop();
         outcome
     };
@@ -78,12 +80,13 @@ pub async fn demo(args: DemoArgs) -> Result<(), Failure> {
     host.close().await;
     outcome?;
     if !args.json {
+        show_report(&report)?;
         python(&agents_dir, &path);
     }
     Ok(())
 }
 
-async fn watch(url: &str, token: &Secret, as_json: bool) -> Result<(), Failure> {
+async fn watch(url: &str, token: &Secret, as_json: bool, report: &Path) -> Result<(), Failure> {
     let mut client = Client::connect_ws(url, Some(token.expose()), ClientInfo::default()).await?;
     let input = json!({ "path": "/workspace", "try_outside": "/secrets/token.txt", "price_per_file": "0.0001" });
     let submission = Submit {
@@ -91,7 +94,7 @@ async fn watch(url: &str, token: &Secret, as_json: bool) -> Result<(), Failure> 
         ..Submit::new("summarize-files", input)
     };
     step("submitting summarize-files under a lease: read /workspace, spend 5 cents, nothing else");
-    let outcome = jobs::watch(&mut client, submission, &jobs::JobArgs::shown(as_json)).await;
+    let outcome = jobs::watch(&mut client, submission, &jobs::JobArgs::shown(as_json, report)).await;
     // The job is over; nothing is lost with the connection.
     let _ = client.close().await;
     outcome
@@ -119,6 +122,16 @@ fn step(what: &str) {
     eprintln!("{} {what}", style("==>").cyan().bold());
 }
 
+/// Prints the beginning of the result, and where the rest is.
+fn show_report(report: &Path) -> Result<(), Failure> {
+    const LINES: usize = 8;
+    let text = fs::read_to_string(report).map_err(anyhow::Error::from)?;
+    eprintln!();
+    step(&format!("the result, {} lines, is in {}:", text.lines().count(), report.display()));
+    text.lines().take(LINES).for_each(output::text_line);
+    Ok(())
+}
+
 /// Prints how to do the same from Python.
 fn python(agents_dir: &Path, path: &Path) {
     let (agents, path) = (agents_dir.display(), path.display());
@@ -128,7 +141,7 @@ fn python(agents_dir: &Path, path: &Path) {
         r#"
     # a host that stays:
     cargo run --release -- serve --agents {agents} --data ~/.local/share/leasehold \
-        --mount /workspace={path} --token me=secret-token
+        --mount '/workspace={path}' --token me=secret-token
 
     # in another terminal:
     python3 -m venv .venv && .venv/bin/pip install agentruntimecontrolprotocol==1.1.3

@@ -5,7 +5,13 @@
 //! terminal there is a progress bar; elsewhere plain lines. With `--json` the
 //! frames themselves go to standard output, one a line.
 
-use std::{collections::HashMap, io::Write as _, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::Write as _,
+    path::PathBuf,
+    time::Duration,
+};
 
 use console::style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -13,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, output};
-use crate::client::{self, Client, Frame};
+use crate::client::{self, Client, ClientError, Frame};
 
 /// How a job is shown.
 pub struct View {
@@ -26,19 +32,33 @@ pub struct View {
     /// The last tenth of the progress that a plain view has shown.
     shown_tenth: u64,
     counts: Counts,
-    output: Option<PathBuf>,
+    output: Option<(PathBuf, File)>,
 }
 
-/// What happened, for the last line.
+/// What happened, for the last lines.
 #[derive(Default)]
 struct Counts {
     allowed: u64,
     denied: u64,
+    /// The first denials, since they may have scrolled away.
+    denials: Vec<String>,
+    /// What is left of each currency.
+    left: BTreeMap<String, String>,
 }
+
+/// How many denials the end of a job names again.
+const DENIALS_SHOWN: usize = 5;
 
 impl View {
     /// Begins a view; `output` gets the result instead of standard output.
-    pub fn new(as_json: bool, output: Option<PathBuf>) -> Self {
+    ///
+    /// It is opened now: a result that cannot be kept is better not paid for.
+    pub fn new(as_json: bool, output: Option<PathBuf>) -> Result<Self, Failure> {
+        let open = |path: PathBuf| match File::create(&path) {
+            Ok(file) => Ok((path, file)),
+            Err(error) => Err(Failure::Usage(format!("--output {}: {error}", path.display()))),
+        };
+        let output = output.map(open).transpose()?;
         let terminal = !as_json && console::user_attended_stderr();
         let bar = ProgressBar::with_draw_target(
             None,
@@ -48,7 +68,7 @@ impl View {
         if terminal {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
-        Self {
+        Ok(Self {
             as_json,
             terminal,
             bar,
@@ -57,7 +77,7 @@ impl View {
             shown_tenth: 0,
             counts: Counts::default(),
             output,
-        }
+        })
     }
 
     /// Says that a job was accepted, and under which lease.
@@ -101,10 +121,10 @@ impl View {
         let payload = &frame.payload;
         let status = payload["final_status"].as_str().unwrap_or("error").to_owned();
         if !self.as_json {
-            let Counts { allowed, denied } = self.counts;
+            let Counts { allowed, denied, .. } = self.counts;
             let calls = match (allowed, denied) {
                 (0, 0) => String::new(),
-                (allowed, denied) => format!(" ({allowed} calls allowed, {denied} denied)"),
+                (allowed, denied) => format!(" (calls: {allowed} allowed, {denied} denied)"),
             };
             let mark = if status == "success" { style(&status).green() } else { style(&status).red() };
             self.say(&format!("{}{calls}", mark.bold()));
@@ -114,6 +134,12 @@ impl View {
             }
             if let Some(summary) = payload["summary"].as_str() {
                 self.say(&format!("  {}", clean(summary)));
+            }
+            for denial in &self.counts.denials {
+                self.say(&format!("  {} {denial}", style("denied").red()));
+            }
+            for (unit, left) in &self.counts.left {
+                self.say(&format!("  {} {unit} {left} left", style("budget").yellow()));
             }
         }
         if status != "success" {
@@ -127,14 +153,12 @@ impl View {
                 text
             }
         };
-        match &self.output {
-            Some(path) => std::fs::write(path, result)
-                .map_err(|error| Failure::Usage(format!("--output {}: {error}", path.display())))?,
+        match &mut self.output {
+            Some((path, file)) => file
+                .write_all(&result)
+                .map_err(|error| Failure::Other(anyhow::anyhow!("--output {}: {error}", path.display())))?,
             None if self.as_json => {}
-            None => {
-                // A reader that has closed the pipe has read enough.
-                let _ = std::io::stdout().write_all(&result);
-            }
+            None => output::bytes(&result),
         }
         self.chunks.clear();
         Ok(())
@@ -176,6 +200,9 @@ impl View {
                 self.counts.denied += 1;
                 let code = clean(error["code"].as_str().unwrap_or_default());
                 let message = clean(error["message"].as_str().unwrap_or_default());
+                if self.counts.denials.len() < DENIALS_SHOWN {
+                    self.counts.denials.push(format!("{call}  {code}: {message}"));
+                }
                 self.say(&format!("{:>9}  {call}  {code}: {message}", style("denied").red().bold()));
             }
             None => {
@@ -191,13 +218,14 @@ impl View {
         }
     }
 
-    fn metric(&self, body: &Value) {
+    fn metric(&mut self, body: &Value) {
         let text = |key: &str| clean(body[key].as_str().unwrap_or_default());
         let (name, unit) = (text("name"), text("unit"));
         match name.as_str() {
             "cost.budget.remaining" => {
                 self.say(&format!("{:>9}  {unit} {} left", style("budget").yellow(), body["value"]));
                 self.bar.set_prefix(format!("{unit} {} left", body["value"]));
+                self.counts.left.insert(unit, body["value"].to_string());
             }
             // A cost shows in what is left; one line a file would hide everything else.
             name if name.starts_with("cost.") => {}
@@ -287,7 +315,7 @@ pub async fn follow(
         };
         match event {
             Some(frame) => {
-                let frame = frame?;
+                let frame = frame.map_err(|error| lost(error, job_id))?;
                 if frame.job_id.as_deref() != Some(job_id) {
                     continue;
                 }
@@ -306,6 +334,16 @@ pub async fn follow(
                 }
             }
         }
+    }
+}
+
+/// Says what a lost connection means for the job.
+fn lost(error: ClientError, job_id: &str) -> Failure {
+    match error {
+        ClientError::Closed(_) => {
+            Failure::Other(anyhow::anyhow!("{error}; {job_id} may still run: `leasehold jobs` tells"))
+        }
+        other => other.into(),
     }
 }
 

@@ -31,6 +31,9 @@ pub async fn serve(config: Config, as_json: bool) -> Result<(), Failure> {
     // A signal that comes right after the ready line is for this host, not for the operating system.
     let told_to_stop = told_to_stop();
     let (agents, live) = (host.registry().all().len(), host.live_agents());
+    if agents == 0 {
+        tracing::warn!("--agents: the folder holds no agent; put NAME@VERSION.wasm there and start again");
+    }
     if as_json {
         output::line(&json!({ "url": url, "agents": agents, "live_agents_max": live }));
     } else {

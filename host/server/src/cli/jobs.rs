@@ -32,7 +32,7 @@ pub struct JobArgs {
     #[arg(long, value_name = "TIME")]
     expires_at: Option<String>,
     /// How long the job may run.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..))]
     max_runtime_sec: Option<u64>,
     /// Write the result to a file instead of standard output.
     #[arg(long, short, value_name = "FILE")]
@@ -44,8 +44,8 @@ pub struct JobArgs {
 
 impl JobArgs {
     /// Only how the job is shown.
-    pub fn shown(json: bool) -> Self {
-        Self { json, ..Self::default() }
+    pub fn shown(json: bool, output: &Path) -> Self {
+        Self { json, output: Some(output.to_owned()), ..Self::default() }
     }
 
     fn submission(&self, agent: &str) -> Result<Submit, Failure> {
@@ -96,7 +96,7 @@ pub struct JobsArgs {
     #[command(flatten)]
     client: ClientArgs,
     /// Only jobs in this status. May be repeated.
-    #[arg(long)]
+    #[arg(long, value_parser = ["pending", "running", "success", "error", "cancelled", "timed_out"])]
     status: Vec<String>,
     /// Only jobs of this agent, `name` or `name@version`.
     #[arg(long)]
@@ -200,8 +200,8 @@ pub async fn submit(args: SubmitArgs) -> Result<(), Failure> {
 /// Submits a job and shows it until its end.
 pub async fn watch(client: &mut Client, submission: Submit, args: &JobArgs) -> Result<(), Failure> {
     let mut interrupts = follow::Interrupts::listen()?;
+    let view = follow::View::new(args.json, args.output.clone())?;
     let accepted = interrupts.until(client.submit(submission)).await??;
-    let view = follow::View::new(args.json, args.output.clone());
     view.accepted(&accepted);
     follow::follow(client, &accepted.job_id, view, interrupts).await
 }

@@ -146,7 +146,11 @@ impl HostArgs {
         config.server.agents = self.agents.unwrap_or(config.server.agents);
         config.server.data = self.data.unwrap_or(config.server.data);
         config.server.compiled = self.compiled.or(config.server.compiled);
+        let mut named = std::collections::BTreeSet::new();
         for (name, token) in self.token {
+            if !named.insert(name.clone()) {
+                return Err(ConfigError(format!("--token: `{name}` is given twice")));
+            }
             config.tokens.insert(name, TokenSource::Text(token));
         }
         for mount in self.mount {
@@ -217,7 +221,9 @@ impl From<crate::host::StartError> for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match &error {
-            ClientError::Connect { .. } => Self::CannotConnect(error.to_string()),
+            ClientError::Connect { .. } => {
+                Self::CannotConnect(format!("{error} (--url says where; is `leasehold serve` running there?)"))
+            }
             ClientError::Unauthenticated { .. } | ClientError::Refused { .. } => Self::Refused(error.to_string()),
             _ => Self::Other(error.into()),
         }
@@ -255,7 +261,9 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Build(args) => agents::build(args).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "leasehold", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "leasehold", &mut script);
+            output::bytes(&script);
             Ok(())
         }
         Command::Version { json } => {
@@ -263,7 +271,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
             if json {
                 output::line(&serde_json::json!({ "name": "leasehold", "version": version, "arcp": "1.1" }));
             } else {
-                println!("leasehold {version} (ARCP 1.1)");
+                output::text_line(&format!("leasehold {version} (ARCP 1.1)"));
             }
             Ok(())
         }

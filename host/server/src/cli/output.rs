@@ -1,13 +1,11 @@
 //! What commands print.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 /// Prints one object a line, for programs.
-///
-/// A reader that has closed the pipe has read enough, so a failure ends the program quietly.
 pub fn line(value: &impl Serialize) {
     let text = serde_json::to_string(value).expect("what we print is JSON");
     text_line(&text);
@@ -15,8 +13,21 @@ pub fn line(value: &impl Serialize) {
 
 /// Prints one line of text.
 pub fn text_line(text: &str) {
-    if writeln!(std::io::stdout(), "{text}").is_err() {
-        std::process::exit(0);
+    bytes(format!("{text}\n").as_bytes());
+}
+
+/// Puts bytes out.
+///
+/// A reader that has closed the pipe has read enough, so that ends the program quietly; anything else, such as a full
+/// disk, ends it with an error, since what was asked for is lost.
+pub fn bytes(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("error: standard output: {error}");
+        std::process::exit(5);
     }
 }
 
