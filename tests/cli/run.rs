@@ -8,6 +8,7 @@ use leasehold_tests::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use crate::code;
 
@@ -45,7 +46,25 @@ async fn a_streamed_result_is_put_together_and_can_go_to_a_file() {
     let report = dir.path().join("report.md");
     let to_file = summarize(&dir, &["--output", report.to_str().unwrap()]).await.exits(code::SUCCESS);
     assert_eq!((to_file.stdout.as_str(), fs::read_to_string(report).unwrap()), ("", to_stdout.stdout));
-    let _ = summarize(&dir, &["--output", "/no/such/folder/x"]).await.exits(code::USAGE).complains("--output");
+    let nowhere = summarize(&dir, &["--output", "/no/such/folder/x"]).await.exits(code::USAGE).complains("--output");
+    assert!(!nowhere.stderr.contains("accepted"), "a result that cannot be kept is not paid for: {}", nowhere.stderr);
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_written_is_an_error() {
+    let mut command = Command::new("sh");
+    // The shell sends its output to a disk that is always full.
+    command.args(["-c", "\"$0\" run \"$1\" > /dev/full"]).arg(leasehold().as_std().get_program()).arg(agent("hello"));
+    let _ = outcome(command).await.exits(5).complains("standard output");
+}
+
+#[tokio::test]
+async fn the_end_says_again_what_was_denied() {
+    let dir = workspace();
+    let input = r#"{"path": "/workspace", "try_outside": "/elsewhere"}"#;
+    let ran = summarize(&dir, &["--input", input]).await;
+    let end = ran.stderr.split("success").last().unwrap_or_default().to_owned();
+    assert!(end.contains("denied fs.read /elsewhere"), "{}", ran.stderr);
 }
 
 #[tokio::test]

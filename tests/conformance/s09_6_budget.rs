@@ -145,3 +145,30 @@ async fn a_bound_of_the_principal_is_inherited() {
         }
     }
 }
+
+/// A currency is what it is called to the letter, so a cost in another one counts against nothing; its owner is told.
+#[tokio::test]
+async fn a_cost_that_no_budget_bounds_is_warned_of_once() {
+    let host = host().await;
+    let mut client = host.session().await;
+    let (_, run) = run(&mut client, json!(["usd:1.00"]), vec![cost("5"), cost("5")]).await;
+    let warnings: Vec<Value> = run
+        .bodies("log")
+        .into_iter()
+        .filter(|body| body["level"] == "warn")
+        .map(|body| body["message"].clone())
+        .collect();
+    assert_eq!(warnings, [json!("costs in USD are not bounded: the lease's cost.budget is in usd")]);
+    assert_eq!(remaining(&run), [0.0_f64; 0]);
+}
+
+/// Were a cost refused that cannot be counted, a tiny one would shield the budget from all that follow.
+#[tokio::test]
+async fn a_tiny_cost_does_not_shield_the_budget() {
+    let host = host().await;
+    let mut client = host.session().await;
+    let stat = json!({ "do": "stat", "path": "/w" });
+    let steps = vec![cost("0.000000000000000000000000001"), cost("100"), stat];
+    let (told, _) = run(&mut client, json!(["USD:0.05"]), steps).await;
+    assert_eq!(told[2]["err"]["code"], "budget-exhausted", "{told:?}");
+}
