@@ -19,7 +19,7 @@ use crate::{
 
 /// Serves WebSocket clients until the process is told to stop.
 pub async fn serve(config: Config, as_json: bool) -> Result<(), Failure> {
-    let host = Host::start(config, Parts::default()).await?;
+    let host = start(config, Parts::default()).await?;
     register(&host).await?;
     let listener = host.listen().await?;
     let address = listener.local_addr().map_err(anyhow::Error::from)?;
@@ -63,12 +63,21 @@ async fn serve_until_told(host: &Host, listener: TcpListener, told_to_stop: impl
 /// How long sessions have to close when the host stops.
 const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Puts a host together; an error names the file its settings came from.
+async fn start(config: Config, parts: Parts) -> Result<Host, Failure> {
+    let file = config.file.clone();
+    Host::start(config, parts).await.map_err(|error| match file {
+        Some(file) => Failure::Usage(format!("{error} (settings: {}, and the flags)", file.display())),
+        None => error.into(),
+    })
+}
+
 /// Serves the process that started this one.
 pub async fn stdio(config: Config) -> Result<(), Failure> {
     let frame_bytes_max = config.server.frame_bytes_max;
     // Whoever holds the pipes may do what the policy gives to `local`, unless tokens are configured.
     let owner = config.tokens.is_empty().then(|| Principal::new("local"));
-    let host = Host::start(config, Parts { owner, ..Parts::default() }).await?;
+    let host = start(config, Parts { owner, ..Parts::default() }).await?;
     register(&host).await?;
     let transport = Transport::lines(tokio::io::stdin(), tokio::io::stdout(), frame_bytes_max);
     tokio::select! {
