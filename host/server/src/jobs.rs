@@ -1,7 +1,7 @@
 //! The jobs of a host: submit, cancel, list (ARCP §6.6, §7).
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::Poll,
@@ -68,7 +68,7 @@ pub struct Jobs {
 #[derive(Default)]
 struct Index {
     jobs: HashMap<JobId, Entry>,
-    by_principal: BTreeMap<Principal, BTreeMap<JobId, ()>>,
+    by_principal: BTreeMap<Principal, BTreeSet<JobId>>,
     ended: VecDeque<JobId>,
     /// How many jobs of each principal are running.
     running: BTreeMap<Principal, usize>,
@@ -320,7 +320,7 @@ impl Jobs {
         let index = self.index();
         let mut page: Vec<JobSummary> = Vec::new();
         let mut bytes = 0;
-        let mine = index.by_principal.get(principal).into_iter().flat_map(|jobs| jobs.keys().rev());
+        let mine = index.by_principal.get(principal).into_iter().flat_map(|jobs| jobs.iter().rev());
         for job_id in mine.filter(|id| before.is_none_or(|before| **id < before)) {
             let summary = &index.jobs[job_id].summary;
             if !matches(summary, list) {
@@ -392,8 +392,7 @@ impl Jobs {
     async fn recover_one(&self, stream: &StreamId, end: Position) -> anyhow::Result<()> {
         let store = &*self.world.store;
         let Some(accepted) = journal::accepted(store, stream).await? else { return Ok(()) };
-        let before = Position::new(end.get().saturating_sub(1));
-        let last = store.read(stream, before, 1).await?.pop();
+        let last = store.read(stream, journal::before(end), 1).await?.pop();
         let last = last.map(|last| Record::decode(&last.bytes)).transpose()?;
         let status = if let Some(Record::Ended { end, .. }) = last {
             end.status()
@@ -446,7 +445,7 @@ impl Jobs {
         if entry.running.is_some() {
             *index.running.entry(accepted.principal.clone()).or_default() += 1;
         }
-        index.by_principal.entry(accepted.principal.clone()).or_default().insert(accepted.job_id, ());
+        index.by_principal.entry(accepted.principal.clone()).or_default().insert(accepted.job_id);
         index.jobs.insert(accepted.job_id, entry);
     }
 

@@ -253,11 +253,8 @@ impl Journal {
     }
 
     async fn try_to_end(&self, accepted: &Record, ended: &Record) -> Result<(), StoreError> {
-        let streams = self.store.streams(self.stream.as_str(), None, 1).await?;
-        let last =
-            streams.into_iter().find(|(stream, _)| *stream == self.stream).map_or(Position::ZERO, |(_, last)| last);
-        let before = Position::new(last.get().saturating_sub(1));
-        let newest = self.store.read(&self.stream, before, 1).await?.pop();
+        let last = last(&self.store, &self.stream).await?;
+        let newest = self.store.read(&self.stream, before(last), 1).await?.pop();
         if newest.is_some_and(|newest| matches!(Record::decode(&newest.bytes), Ok(Record::Ended { .. }))) {
             return Ok(());
         }
@@ -336,10 +333,19 @@ pub async fn store_blob(store: &dyn Store, bytes: Bytes) -> Result<String, Store
 ///
 /// If the store fails.
 pub async fn newest(store: &dyn Store, job_id: JobId) -> Result<Position, StoreError> {
-    let stream = stream(job_id);
+    last(store, &stream(job_id)).await.map(before)
+}
+
+/// The last position of a stream.
+async fn last(store: &dyn Store, stream: &StreamId) -> Result<Position, StoreError> {
     let found = store.streams(stream.as_str(), None, 1).await?;
-    let last = found.into_iter().find(|(found, _)| *found == stream).map_or(Position::ZERO, |(_, last)| last);
-    Ok(Position::new(last.get().saturating_sub(1)))
+    Ok(found.into_iter().find(|(found, _)| found == stream).map_or(Position::ZERO, |(_, last)| last))
+}
+
+/// From where a reader is given the record at `position` first.
+#[must_use]
+pub fn before(position: Position) -> Position {
+    Position::new(position.get().saturating_sub(1))
 }
 
 /// The stream that binds a principal's idempotency key to a job (ARCP §7.2).

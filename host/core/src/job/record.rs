@@ -202,13 +202,6 @@ impl Accepted {
     pub fn budget(&self) -> BTreeMap<Currency, Decimal> {
         self.authority.lease.budget().clone()
     }
-
-    /// When the job has run for too long.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Timestamp> {
-        let limit = self.max_runtime_sec?;
-        Some(self.at.saturating_add(std::time::Duration::from_secs(limit.get().into())))
-    }
 }
 
 impl Record {

@@ -253,10 +253,12 @@ impl JobCtx {
     /// Writes down that nobody knows what came of the call that was under way when the agent was ended.
     pub fn abandon(&mut self) {
         let Some(Intent { call, operation, args, .. }) = self.under_way.take() else { return };
-        let message = "the job ended while the call was under way".to_owned();
-        let (told, shown) = (types::ErrorCode::UnknownOutcome, ErrorCode::InternalError);
-        let error = ToolError { code: shown, message, retryable: shown.retryable() };
-        let outcome = Outcome::Failed { error, code: code_name(told).to_owned() };
+        let failure = Failure {
+            told: types::ErrorCode::UnknownOutcome,
+            shown: ErrorCode::InternalError,
+            message: "the job ended while the call was under way".to_owned(),
+        };
+        let outcome = failure.outcome();
         let called = Called { at: self.world.clock.now(), call, operation, args, outcome };
         // A journal that takes no more is why the job ended, and says so itself.
         let _ = self.journal.append(&Record::Called(called));
@@ -288,14 +290,7 @@ impl JobCtx {
                 let answer = self.kept(value.answer()).await?;
                 Outcome::Done { summary: value.summary(), answer }
             }
-            Err(failure) => Outcome::Failed {
-                error: ToolError {
-                    code: failure.shown,
-                    message: failure.message.clone(),
-                    retryable: failure.shown.retryable(),
-                },
-                code: code_name(failure.told).to_owned(),
-            },
+            Err(failure) => failure.outcome(),
         };
         let called = Called {
             at: self.world.clock.now(),
@@ -328,8 +323,9 @@ impl JobCtx {
             self.under_way = Some(intent);
         }
         // Waiting for a place and for the disk takes time, in which a lease may end.
-        if let Err(failure) = self.open() {
-            return Ok(Err(failure));
+        self.heed_cancellation();
+        if let Err(denied) = self.gate.open(self.world.clock.now()) {
+            return Ok(Err(self.denied(denied)));
         }
         let (mounts, control) = (Arc::clone(&self.world.mounts), Arc::clone(&self.control));
         let effect = tokio::task::spawn_blocking(move || {
@@ -349,21 +345,23 @@ impl JobCtx {
     }
 
     fn permit<Op: Operation>(&mut self, op: Op) -> Result<Permit<Op>, Failure> {
-        self.open()?;
-        Ok(self.gate.permit(self.world.clock.now(), op)?)
+        self.heed_cancellation();
+        self.gate.permit(self.world.clock.now(), op).map_err(|denied| self.denied(denied))
     }
 
-    /// Whether the gate permits anything at this moment.
-    fn open(&mut self) -> Result<(), Failure> {
+    /// Tells the gate what the client asked for.
+    fn heed_cancellation(&mut self) {
         if self.control.cancel.is_cancelled() {
             self.gate.cancel();
         }
-        self.gate.open(self.world.clock.now()).map_err(|denied| {
-            if matches!(denied, Denied::Expired(_)) {
-                self.control.met_expiry.store(true, Ordering::Relaxed);
-            }
-            Failure::from(denied)
-        })
+    }
+
+    /// What the agent is told of a denial; the runner learns of a lease that has ended.
+    fn denied(&self, denied: Denied) -> Failure {
+        if matches!(denied, Denied::Expired(_)) {
+            self.control.met_expiry.store(true, Ordering::Relaxed);
+        }
+        Failure::from(denied)
     }
 
     /// Decides where an answer is kept, and puts it there.
@@ -428,6 +426,13 @@ pub(crate) fn truncate(text: &str, max: usize) -> Cow<'_, str> {
 }
 
 impl Failure {
+    /// What the journal keeps of it.
+    fn outcome(&self) -> Outcome {
+        let (code, message) = (self.shown, self.message.clone());
+        let error = ToolError { code, message, retryable: code.retryable() };
+        Outcome::Failed { error, code: code_name(self.told).to_owned() }
+    }
+
     fn internal(message: &str) -> Self {
         Self { told: types::ErrorCode::InternalError, shown: ErrorCode::InternalError, message: message.to_owned() }
     }
