@@ -20,7 +20,7 @@ use leasehold::{
 };
 use leasehold_core::{
     id::{JobId, Principal, SessionId, Ulid},
-    job::record::Accepted,
+    job::record::{Accepted, Seed},
     lease::{Authority, Lease, gate::Gate, operation::Stat},
     protocol::{json::Json, trace::TraceId},
     time::Timestamp,
@@ -126,7 +126,10 @@ impl Bench {
             authority: Authority { lease: fifty_patterns(), expires_at: None },
             max_runtime_sec: None,
             trace_id: TraceId::new(1),
-            seed: 1,
+            seed: Seed([1; 32]),
+            limits: String::new(),
+            key: None,
+            first_seq: None,
             parameters: None,
         });
         let bounds = Bounds {

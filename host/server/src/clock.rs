@@ -88,10 +88,16 @@ fn system_now() -> Timestamp {
 ///
 /// If the operating system has none to give, which it documents to be impossible after boot.
 #[must_use]
-pub fn random_u128() -> u128 {
-    let mut bytes = [0; 16];
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    u128::from_le_bytes(bytes)
+    bytes
+}
+
+/// [`random`] as a number.
+#[must_use]
+pub fn random_u128() -> u128 {
+    u128::from_le_bytes(random())
 }
 
 /// A ULID of this moment.

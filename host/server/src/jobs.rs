@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use leasehold_core::{
     error::{ErrorCode, Refusal},
     id::{JobId, Principal, SessionId},
-    job::record::{Accepted, End, Record},
+    job::record::{Accepted, End, Record, Seed},
     protocol::{
         client::{ListJobs, unknown_job},
         json::Json,
@@ -133,7 +133,7 @@ impl Jobs {
         {
             return resubmitted(earlier, parameters.as_ref());
         }
-        let prepared = self.prepare(session_id, trace_id, submission, parameters)?;
+        let prepared = self.prepare(session_id, trace_id, submission, parameters, key.as_ref())?;
         if let Some(key) = &key {
             // The whole acceptance is written under the key first, so that a crash
             // between the two streams leaves enough to finish.
@@ -157,6 +157,7 @@ impl Jobs {
         trace_id: TraceId,
         submission: Submission,
         parameters: Option<String>,
+        key: Option<&StreamId>,
     ) -> Result<Prepared, Refusal> {
         let agent = self.registry.resolve(&submission.agent)?;
         let now = self.world.clock.now();
@@ -189,9 +190,11 @@ impl Jobs {
             authority,
             max_runtime_sec: submission.max_runtime_sec,
             trace_id,
-            #[expect(clippy::cast_possible_truncation, reason = "any 64 of the random bits will do")]
-            seed: clock::random_u128() as u64,
+            seed: Seed(clock::random()),
+            limits: self.world.limits_name.clone(),
             parameters,
+            key: key.map(ToString::to_string),
+            first_seq: submission.first_seq,
         };
         Ok(Prepared { accepted, agent, slot })
     }

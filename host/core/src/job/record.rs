@@ -4,10 +4,10 @@
 //! client's event stream, the audit trail, the money spent and the answers a
 //! replay gives are all readings of the same records.
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::{collections::BTreeMap, fmt, num::NonZeroU32};
 
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     error::Refusal,
@@ -28,13 +28,29 @@ use crate::{
 pub enum Record {
     /// The host took the job (§7.1).
     Accepted(Box<Accepted>),
-    /// A host began to run it.
+    /// A host began to run it, for the first time or again.
+    ///
+    /// Appending this claims the job: whoever ran it before can append nothing more.
     Started {
         /// When.
         at: Timestamp,
     },
+    /// A replay has come to the end of what was written down, and the job goes on from there.
+    Resumed {
+        /// When.
+        at: Timestamp,
+    },
+    /// What the agent saw of time and chance before the next record of its own.
+    Observed(Vec<Observation>),
     /// A capability was asked for; written before an effect that cannot be repeated.
     Intent(Intent),
+    /// The effect of an intent has not taken place, and the call begins anew.
+    Void {
+        /// When that was found out.
+        at: Timestamp,
+        /// The call.
+        call: u64,
+    },
     /// A capability call came to an end.
     Called(Called),
     /// The agent or the host had something to say (§8.2).
@@ -88,10 +104,75 @@ pub struct Accepted {
     /// Its trace (§11).
     pub trace_id: TraceId,
     /// Where all randomness of the agent comes from.
-    pub seed: u64,
+    pub seed: Seed,
+    /// The name of the limits the agent runs under, which a replay needs unchanged.
+    pub limits: String,
     /// SHA-256 of the submission's parameters in hexadecimal digits, if it has an idempotency key (§7.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<String>,
+    /// The stream that binds its idempotency key, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The number its first message has in its session, if the session had nothing else to tell when it submitted.
+    ///
+    /// It spares such a job a second commit: see `session::numbering`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seq: Option<u64>,
+}
+
+/// Where all randomness of a job comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seed(pub [u8; 32]);
+
+impl fmt::Debug for Seed {
+    /// The agent may make keys of it, so it is shown to nobody.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed(..)")
+    }
+}
+
+impl Serialize for Seed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits =
+            |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
+        serializer.collect_str(&self.0.iter().flat_map(digits).collect::<String>())
+    }
+}
+
+impl<'de> Deserialize<'de> for Seed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let bytes = text.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>();
+        let seed = bytes.and_then(|bytes| bytes.try_into().ok()).map(Self);
+        seed.ok_or_else(|| de::Error::custom("a seed has 64 hexadecimal digits"))
+    }
+}
+
+/// Something the agent was told that the same agent might not be told again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// The how-manieth question it answered: see [`Saw`].
+    pub ask: u64,
+    /// The answer.
+    pub saw: Saw,
+}
+
+/// An answer about time or chance.
+///
+/// All questions of a job are counted together, from 1. Those whose answer is as the last one of their kind leave
+/// nothing behind, so an agent that looks at the clock all the time writes no more than one entry a millisecond.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Saw {
+    /// What time it is.
+    Time(Timestamp),
+    /// Cancellation has been asked for; never taken back.
+    Cancel,
+    /// Which of the things it waited for had come.
+    Polled(Vec<u32>),
+    /// Whether something it asked about had come.
+    Ready(bool),
 }
 
 /// A call that is about to take effect.
@@ -105,6 +186,9 @@ pub struct Intent {
     pub operation: String,
     /// Of what.
     pub args: Json,
+    /// What the effect would change, as it was before: how a recovery tells whether it took place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Json>,
 }
 
 /// A call and what came of it.

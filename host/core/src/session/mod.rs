@@ -123,6 +123,8 @@ pub struct Submission {
     pub max_runtime_sec: Option<NonZeroU32>,
     /// Its trace, if the client has one.
     pub trace_id: Option<TraceId>,
+    /// The number its first message will have, if the session has nothing else to tell.
+    pub first_seq: Option<u64>,
 }
 
 /// Something for the driver to do.

@@ -171,6 +171,7 @@ impl Open {
             idempotency_key: submit.idempotency_key,
             max_runtime_sec: submit.max_runtime_sec,
             trace_id,
+            first_seq: None,
         })
     }
 

@@ -115,7 +115,13 @@ impl Outbox {
                 }
             }
             // What a watcher learns of these, it learns from the answers to its requests.
-            Record::Accepted(_) | Record::Started { .. } | Record::Intent(_) | Record::Cancelling { .. } => {}
+            Record::Accepted(_)
+            | Record::Started { .. }
+            | Record::Resumed { .. }
+            | Record::Observed(_)
+            | Record::Intent(_)
+            | Record::Void { .. }
+            | Record::Cancelling { .. } => {}
         }
         messages
     }

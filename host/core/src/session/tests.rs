@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     id::SessionId,
-    job::record::End,
+    job::record::{End, Seed},
     lease::Lease,
     protocol::{
         client::decode,
@@ -317,7 +317,10 @@ fn accepted(n: u128) -> Accepted {
         authority: Authority { lease: Lease::default(), expires_at: None },
         max_runtime_sec: None,
         trace_id: TraceId::new(n),
-        seed: 0,
+        seed: Seed([0; 32]),
+        limits: String::new(),
+        key: None,
+        first_seq: None,
         parameters: None,
     }
 }

@@ -68,6 +68,8 @@ pub struct World {
     pub mounts: Arc<Mounts>,
     /// The bounds.
     pub limits: Limits,
+    /// Their name: equal for equal limits. The limits themselves stand in a stream of that name.
+    pub limits_name: String,
     /// Where journals and large answers go.
     pub store: Arc<dyn Store>,
     /// One permit a file effect under way: effects that hang in a file system leave threads for everything else.
@@ -81,7 +83,8 @@ impl World {
     #[must_use]
     pub fn new(clock: Clock, mounts: Arc<Mounts>, limits: Limits, store: Arc<dyn Store>) -> Self {
         let effects = Arc::new(Semaphore::new(limits.effects_max.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { clock, mounts, limits, store, effects, memory: Arc::default() }
+        let limits_name = limits.digest();
+        Self { clock, mounts, limits, limits_name, store, effects, memory: Arc::default() }
     }
 }
 
@@ -317,7 +320,7 @@ impl JobCtx {
         let place = Arc::clone(&self.world.effects).acquire_owned().await.expect("the semaphore is never closed");
         if !asked.repeatable {
             let (at, call) = (self.world.clock.now(), self.calls);
-            let intent = Intent { at, call, operation: asked.operation.into(), args: asked.args.clone() };
+            let intent = Intent { at, call, operation: asked.operation.into(), args: asked.args.clone(), before: None };
             let mark = self.journal.append(&Record::Intent(intent.clone())).map_err(broken)?;
             self.journal.durable(mark).await.map_err(broken)?;
             self.under_way = Some(intent);

@@ -2,10 +2,11 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// Everything a guest sizes, bounded. Each is a key of `[limits]` in `leasehold.toml`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// All linear memory of one agent together. An allocation beyond it fails inside the agent.
@@ -104,6 +105,13 @@ impl Limits {
             kilobytes.map_or(1 << 30, |kilobytes| kilobytes.saturating_mul(1024) / 4 * 3)
         });
         if self.memory_total_bytes_max == 0 { *OF_MACHINE } else { self.memory_total_bytes_max }
+    }
+
+    /// A name that is equal for equal limits.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let text = serde_json::to_string(self).expect("limits are numbers");
+        format!("{:x}", Sha256::digest(text))[..16].to_owned()
     }
 
     /// [`grace_sec`](Self::grace_sec) as a duration.
