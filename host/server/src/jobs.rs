@@ -1,5 +1,7 @@
 //! The jobs of a host: submit, cancel, list (ARCP §6.6, §7).
 
+mod recovery;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     panic::AssertUnwindSafe,
@@ -12,12 +14,12 @@ use futures_util::FutureExt as _;
 use leasehold_core::{
     error::{ErrorCode, Refusal},
     id::{JobId, Principal, SessionId},
-    job::record::{Accepted, End, Record, Seed},
+    job::record::{Accepted, Record, Seed},
     protocol::{
         client::{ListJobs, unknown_job},
         json::Json,
         server::{JobSummary, LeaseConstraints},
-        status::Status,
+        status::{Status, Step},
         trace::TraceId,
     },
     session::{Submission, Submitted},
@@ -28,13 +30,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     agents::registry::{Agent, Registry},
-    capability::{Control, World},
+    capability::World,
     clock,
-    journal::{self, Bounds, Journal, JournalError},
+    journal::{self, Bounds, Hold, Journal, JournalError},
     policy::Policy,
-    runner::Run,
+    runner::{Run, Turns},
     sandbox::engine::Sandbox,
     store::{Position, StoreError, StreamId},
+    tape::Control,
 };
 
 /// The default and the largest page of a listing.
@@ -50,8 +53,8 @@ const SUMMARY_BYTES: usize = 512;
 /// How many ended jobs are kept for listings; the oldest leave first.
 const ENDED_MAX: usize = 10_000;
 
-/// How many streams are looked at in one step when a host starts.
-const RECOVERY_PAGE: usize = 256;
+/// How many agents are run from their beginning at once, for each processor. They compute, and wait for little.
+const REPLAYS_PER_PROCESSOR: usize = 4;
 
 /// Makes jobs, runs them, and knows where they are.
 pub struct Jobs {
@@ -59,10 +62,11 @@ pub struct Jobs {
     sandbox: Arc<Sandbox>,
     registry: Arc<Registry>,
     policy: Arc<Policy>,
-    /// One permit a running agent: the machine holds so many and no more.
-    room: Arc<Semaphore>,
+    turns: Turns,
     live_agents: usize,
     index: Mutex<Index>,
+    /// What earlier hosts began and did not end, until [`Jobs::resume`].
+    interrupted: Mutex<Vec<recovery::Interrupted>>,
 }
 
 #[derive(Default)]
@@ -79,6 +83,14 @@ struct Entry {
     session_id: SessionId,
     summary: JobSummary,
     running: Option<Running>,
+}
+
+impl Entry {
+    /// Ends the job in the listing, once (ARCP §7.3).
+    fn end(&mut self, status: Status) {
+        let next = Step::to(status).and_then(|step| self.summary.status.after(step));
+        self.summary.status = next.unwrap_or(self.summary.status);
+    }
 }
 
 struct Running {
@@ -103,8 +115,13 @@ impl Jobs {
         policy: Arc<Policy>,
         live_agents: usize,
     ) -> Arc<Self> {
-        let room = Arc::new(Semaphore::new(live_agents.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { world, sandbox, registry, policy, room, live_agents, index: Mutex::default() })
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let turns = Turns {
+            slots: Arc::new(Semaphore::new(live_agents.min(Semaphore::MAX_PERMITS))),
+            replays: Arc::new(Semaphore::new(processors * REPLAYS_PER_PROCESSOR)),
+        };
+        let (index, interrupted) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { world, sandbox, registry, policy, turns, live_agents, index, interrupted })
     }
 
     /// What all jobs share.
@@ -174,7 +191,7 @@ impl Jobs {
                 format!("{mine} jobs of `{}` are running, the most one principal may have", submission.principal);
             return Err(Refusal::new(ErrorCode::InternalError, message));
         }
-        let Ok(slot) = Arc::clone(&self.room).try_acquire_owned() else {
+        let Ok(slot) = Arc::clone(&self.turns.slots).try_acquire_owned() else {
             let message = format!("the host runs {} jobs, as many as it can hold; try again later", self.live_agents);
             return Err(Refusal::new(ErrorCode::InternalError, message));
         };
@@ -205,10 +222,7 @@ impl Jobs {
     /// before its acceptance, which stands before it in the same journal.
     async fn start(self: &Arc<Self>, prepared: Prepared) -> Result<Submitted, Refusal> {
         let Prepared { accepted, agent, slot } = prepared;
-        let limits = &self.world.limits;
-        let bounds =
-            Bounds { total_bytes_max: limits.journal_bytes_max, waiting_bytes_max: limits.journal_waiting_bytes_max };
-        let journal = Journal::new(Arc::clone(&self.world.store), accepted.job_id, Position::ZERO, bounds);
+        let journal = self.journal(accepted.job_id, Position::ZERO);
         let hold = journal.hold();
         let record = Record::Accepted(Box::new(accepted));
         let mark = journal.append(&record).map_err(|error| broken(&error))?;
@@ -216,43 +230,55 @@ impl Jobs {
         let accepted = Arc::new(*accepted);
         let control = Arc::new(Control::default());
         self.remember(&accepted, Status::Running, Some((&control, &journal)));
+        tracing::info!(
+            job_id = %accepted.job_id, session_id = %accepted.session_id, principal = %accepted.principal,
+            agent = %accepted.agent, trace_id = %accepted.trace_id, "job accepted"
+        );
         let run = Run {
             world: Arc::clone(&self.world),
             sandbox: Arc::clone(&self.sandbox),
             agent,
             accepted: Arc::clone(&accepted),
+            limits: Arc::new(self.world.limits.clone()),
             journal: Arc::clone(&journal),
             control,
+            interrupted: false,
+            turns: self.turns.clone(),
         };
-        tracing::info!(
-            job_id = %accepted.job_id, session_id = %accepted.session_id, principal = %accepted.principal,
-            agent = %accepted.agent, trace_id = %accepted.trace_id, "job accepted"
-        );
-        let jobs = Arc::clone(self);
-        let job_id = accepted.job_id;
-        tokio::spawn(async move {
-            // A panic in the host's own code ends one job, not the host.
-            let mut run = Box::pin(AssertUnwindSafe(run.run(slot)).catch_unwind());
-            // A job that is over after one turn needs one commit; any other is written from here on.
-            let first = futures_util::poll!(&mut run);
-            drop(hold);
-            let outcome = match first {
-                Poll::Ready(outcome) => outcome,
-                Poll::Pending => run.await,
-            };
-            let status = match outcome {
-                Ok(status) => status,
-                Err(_) => {
-                    tracing::error!(%job_id, "the runner of a job panicked");
-                    jobs.end_by_force(job_id, "the host failed while it ran the job").await;
-                    Status::Error
-                }
-            };
-            jobs.ended(job_id, status);
-            tracing::info!(%job_id, status = %status, "job ended");
-        });
+        tokio::spawn(Arc::clone(self).see_through(run, slot, Some(hold)));
         journal.durable(mark).await.map_err(|error| broken(&error))?;
         Ok(Submitted { accepted, fresh: true })
+    }
+
+    /// Runs a job to its end, whatever happens.
+    async fn see_through(self: Arc<Self>, run: Run, slot: OwnedSemaphorePermit, hold: Option<Hold>) {
+        let job_id = run.accepted.job_id;
+        // A panic in the host's own code ends one job, not the host.
+        let mut run = Box::pin(AssertUnwindSafe(run.run(slot)).catch_unwind());
+        // A job that is over after one turn needs one commit; any other is written from here on.
+        let first = futures_util::poll!(&mut run);
+        drop(hold);
+        let outcome = match first {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => run.await,
+        };
+        let status = match outcome {
+            Ok(status) => status,
+            Err(_) => {
+                tracing::error!(%job_id, "the runner of a job panicked");
+                self.end_by_force(job_id, "the host failed while it ran the job").await;
+                Status::Error
+            }
+        };
+        self.ended(job_id, status);
+        tracing::info!(%job_id, status = %status, "job ended");
+    }
+
+    fn journal(&self, job_id: JobId, last: Position) -> Arc<Journal> {
+        let limits = &self.world.limits;
+        let bounds =
+            Bounds { total_bytes_max: limits.journal_bytes_max, waiting_bytes_max: limits.journal_waiting_bytes_max };
+        Journal::new(Arc::clone(&self.world.store), job_id, last, bounds)
     }
 
     /// The acceptance that an idempotency key is bound to.
@@ -287,8 +313,9 @@ impl Jobs {
             && !control.asked_to_cancel.swap(true, Ordering::Relaxed)
         {
             // Before it is written down: a job that ends meanwhile ends as cancelled, or had ended already.
-            control.cancel.cancel();
-            let record = Record::Cancelling { at: self.world.clock.now(), reason: reason.map(str::to_owned) };
+            let at = self.world.clock.now();
+            control.cancel(at);
+            let record = Record::Cancelling { at, reason: reason.map(str::to_owned) };
             let written = match journal.append(&record) {
                 Ok(mark) => journal.durable(mark).await,
                 Err(error) => Err(error),
@@ -342,90 +369,7 @@ impl Jobs {
     /// Lists a job with the status its journal ends with.
     pub fn note_end(&self, job_id: JobId, status: Status) {
         if let Some(entry) = self.index().jobs.get_mut(&job_id) {
-            entry.summary.status = status;
-        }
-    }
-
-    /// Reads what earlier runs of the host left in the store.
-    ///
-    /// A job without an end was interrupted: its host was killed. It is ended
-    /// here, so that its client learns of it and can submit it again.
-    ///
-    /// # Errors
-    ///
-    /// If the store fails.
-    pub async fn recover(&self) -> anyhow::Result<()> {
-        let store = &*self.world.store;
-        let mut after = None;
-        loop {
-            let page = store.streams(journal::JOBS, after.as_ref(), RECOVERY_PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (stream, end) in page {
-                if let Err(error) = self.recover_one(&stream, end).await {
-                    tracing::error!(%stream, error = format!("{error:#}"), "a job cannot be read and is left alone");
-                }
-            }
-        }
-        let mut after = None;
-        loop {
-            let page = store.streams(journal::KEYS, after.as_ref(), RECOVERY_PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (stream, _) in page {
-                self.complete(&stream).await?;
-            }
-        }
-    }
-
-    /// Writes the journal of a job whose host was killed after it had written the idempotency key and before the job.
-    async fn complete(&self, key: &StreamId) -> anyhow::Result<()> {
-        let store = &*self.world.store;
-        let Some(accepted) = journal::accepted(store, key).await? else { return Ok(()) };
-        let stream = journal::stream(accepted.job_id);
-        let record = Record::Accepted(Box::new(accepted));
-        match store.append(&stream, Position::ZERO, vec![Bytes::from(record.encode())]).await {
-            Ok(end) => self.recover_one(&stream, end).await,
-            // The job was written, as it nearly always is.
-            Err(StoreError::Conflict { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn recover_one(&self, stream: &StreamId, end: Position) -> anyhow::Result<()> {
-        let store = &*self.world.store;
-        let Some(accepted) = journal::accepted(store, stream).await? else { return Ok(()) };
-        let last = store.read(stream, journal::before(end), 1).await?.pop();
-        let last = last.map(|last| Record::decode(&last.bytes)).transpose()?;
-        let status = if let Some(Record::Ended { end, .. }) = last {
-            end.status()
-        } else {
-            let refusal =
-                Refusal::new(ErrorCode::InternalError, "the host was stopped while the job ran; submit it again");
-            let ended =
-                Record::Ended { at: self.world.clock.now(), end: End::Failed { status: Status::Error, refusal } };
-            store.append(stream, end, vec![Bytes::from(ended.encode())]).await?;
-            tracing::warn!(job_id = %accepted.job_id, "a job that was interrupted has been ended");
-            Status::Error
-        };
-        self.remember(&accepted, status, None);
-        self.ended(accepted.job_id, status);
-        Ok(())
-    }
-
-    /// Ends a job whose runner is gone.
-    async fn end_by_force(&self, job_id: JobId, why: &str) {
-        let journal =
-            self.index().jobs.get(&job_id).and_then(|entry| Some(Arc::clone(&entry.running.as_ref()?.journal)));
-        let Some(journal) = journal else { return };
-        let refusal = Refusal::new(ErrorCode::InternalError, why);
-        let end = End::Failed { status: Status::Error, refusal };
-        let written = match journal.append(&Record::Ended { at: self.world.clock.now(), end }) {
-            Ok(mark) => journal.durable(mark).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            tracing::error!(%job_id, %error, "the end of a job could not be stored");
+            entry.end(status);
         }
     }
 
@@ -456,7 +400,7 @@ impl Jobs {
         let mut index = self.index();
         let index = &mut *index;
         if let Some(entry) = index.jobs.get_mut(&job_id) {
-            entry.summary.status = status;
+            entry.end(status);
             if entry.running.take().is_some()
                 && let Some(running) = index.running.get_mut(&entry.principal)
             {

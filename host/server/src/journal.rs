@@ -199,6 +199,16 @@ impl Journal {
         self.reached(|progress| progress.durable >= mark.0).await
     }
 
+    /// Returns once everything appended so far is durable.
+    ///
+    /// # Errors
+    ///
+    /// If the store failed.
+    pub async fn flushed(&self) -> Result<(), JournalError> {
+        let appended = self.state.lock().unwrap_or_else(PoisonError::into_inner).appended;
+        self.durable(Mark(appended)).await
+    }
+
     /// Returns once there is room for more.
     ///
     /// # Errors
@@ -312,19 +322,42 @@ impl Drop for Hold {
     }
 }
 
-/// Stores bytes in a stream named after their digest, once however often they come, and gives the digest.
+/// The streams of a job's large answers begin with this.
+#[must_use]
+pub fn blobs(job_id: JobId) -> String {
+    format!("blob/{job_id}/")
+}
+
+fn blob(job_id: JobId, sha256: &str) -> Option<StreamId> {
+    StreamId::new(&format!("{}{sha256}", blobs(job_id))).ok()
+}
+
+/// Stores bytes of a job in a stream named after their digest, once however often they come, and gives the digest.
 ///
 /// # Errors
 ///
 /// If the store fails.
-pub async fn store_blob(store: &dyn Store, bytes: Bytes) -> Result<String, StoreError> {
+pub async fn store_blob(store: &dyn Store, job_id: JobId, bytes: Bytes) -> Result<String, StoreError> {
     let sha256 = format!("{:x}", Sha256::digest(&bytes));
-    let stream = StreamId::new(&format!("blob/{sha256}")).expect("a digest is a stream name");
+    let stream = blob(job_id, &sha256).expect("a digest is a stream name");
     match store.append(&stream, Position::ZERO, vec![bytes]).await {
-        // Whoever was first stored the same bytes.
+        // The job had the same answer before.
         Ok(_) | Err(StoreError::Conflict { .. }) => Ok(sha256),
         Err(error) => Err(error),
     }
+}
+
+/// Reads what [`store_blob`] stored.
+///
+/// # Errors
+///
+/// If the store fails, or has no such bytes.
+pub async fn read_blob(store: &dyn Store, job_id: JobId, sha256: &str) -> anyhow::Result<Bytes> {
+    let stream = blob(job_id, sha256).ok_or_else(|| anyhow::anyhow!("`{sha256}` is no digest"))?;
+    let stored = store.read(&stream, Position::ZERO, 1).await?.pop();
+    let bytes = stored.ok_or_else(|| anyhow::anyhow!("the stream {stream} is gone"))?.bytes;
+    anyhow::ensure!(format!("{:x}", Sha256::digest(&bytes)) == sha256, "the stream {stream} holds other bytes");
+    Ok(bytes)
 }
 
 /// The position before the newest record of a job's journal.
@@ -457,8 +490,11 @@ mod tests {
     #[tokio::test]
     async fn the_same_bytes_are_stored_once() {
         let store = Memory::default();
-        let first = store_blob(&store, Bytes::from_static(b"x")).await.unwrap();
-        assert_eq!(store_blob(&store, Bytes::from_static(b"x")).await.unwrap(), first);
+        let first = store_blob(&store, JobId::new(Ulid::from_parts(0, 1)), Bytes::from_static(b"x")).await.unwrap();
+        assert_eq!(
+            store_blob(&store, JobId::new(Ulid::from_parts(0, 1)), Bytes::from_static(b"x")).await.unwrap(),
+            first
+        );
         assert_eq!(store.streams("blob/", None, 10).await.unwrap().len(), 1);
     }
 }

@@ -22,4 +22,5 @@ pub mod runner;
 pub mod sandbox;
 pub mod scaffold;
 pub mod store;
+pub mod tape;
 pub mod transport;

@@ -1,8 +1,14 @@
 //! One job's life, from its start to its one end.
+//!
+//! A job may be run more than once: by the next host if this one is stopped, and by this one if the agent waits for so
+//! long that it is taken out of memory meanwhile. It is one life all the same, since each run begins by doing what the
+//! journal says the last one did ([`crate::tape`]).
 
 use std::{
-    future::Future,
+    convert::Infallible,
+    future::pending,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use leasehold_core::{
@@ -11,17 +17,18 @@ use leasehold_core::{
     protocol::{event::Event, json::Json, status::Status},
     time::Timestamp,
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     agents::registry::Agent,
-    capability::{Control, JobCtx, World, bindings::types::Error, shown, truncate},
-    clock,
-    journal::{Journal, JournalError},
+    capability::{JobCtx, World, bindings::types::Error, shown, truncate},
+    journal::{self, Journal, JournalError},
     sandbox::{
         engine::Sandbox,
         instance::{self, Ran},
+        limits::Limits,
     },
+    tape::{Again, Control, Halt, Tape},
 };
 
 /// The most of an agent's own error message that is passed on.
@@ -40,11 +47,52 @@ pub struct Run {
     pub agent: Arc<Agent>,
     /// The job.
     pub accepted: Arc<Accepted>,
+    /// What its agent may use: the limits of the host that accepted it.
+    pub limits: Arc<Limits>,
     /// Its journal, which holds the acceptance.
     pub journal: Arc<Journal>,
     /// How to reach the agent.
     pub control: Arc<Control>,
+    /// Whether an earlier host has begun it.
+    pub interrupted: bool,
+    /// Where agents wait for their turn to run.
+    pub turns: Turns,
 }
+
+/// Who may run, and who may catch up.
+#[derive(Clone)]
+pub struct Turns {
+    /// One permit an agent in memory: the machine holds so many and no more.
+    pub slots: Arc<Semaphore>,
+    /// One permit an agent that is run from its beginning: all that were interrupted would else come at once.
+    pub replays: Arc<Semaphore>,
+}
+
+/// The moments at which a job ends, if its agent has not ended it by then.
+#[derive(Clone, Copy)]
+struct Ends {
+    /// It has run for too long.
+    deadline: Timestamp,
+    /// Its lease has ended, and then its grace time (ARCP §9.5).
+    lease_end: Option<Timestamp>,
+}
+
+/// How one run of an agent came out.
+enum Outcome {
+    /// It is the end of the job.
+    End(End),
+    /// The agent is to be run again, not before that moment.
+    Again(Timestamp),
+}
+
+/// How long one agent that catches up keeps others from doing so.
+const CATCHING_UP_MAX: Duration = Duration::from_secs(2);
+
+/// How long a run waits that found no memory or could not read its journal.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a journal may be unreadable in a row before its job is given up.
+const UNREADABLE_MAX: u32 = 5;
 
 /// What ended the wait for an agent.
 enum Stop {
@@ -58,17 +106,15 @@ enum Stop {
     LeaseExpired,
     /// Its journal takes no more.
     Journal(JournalError),
+    /// It gets no further on its tape.
+    Halted(Halt),
 }
 
 impl Run {
-    /// Runs the job in `slot` and writes its end. Says how it ended.
+    /// Runs the job, at first in `slot`, and writes its end. Says how it ended.
     pub async fn run(self, slot: OwnedSemaphorePermit) -> Status {
-        let deadline = self.deadline();
-        let started = Record::Started { at: self.world.clock.now() };
-        let end = match self.journal.append(&started) {
-            Ok(_) => self.race(deadline).await,
-            Err(error) => journal_end(&error),
-        };
+        let mut slot = Some(slot);
+        let end = self.live(&mut slot).await;
         let status = end.status();
         let ended = Record::Ended { at: self.world.clock.now(), end };
         let written = match self.journal.append(&ended) {
@@ -86,6 +132,39 @@ impl Run {
         }
     }
 
+    /// Runs the agent until it is done, once or more often.
+    async fn live(&self, slot: &mut Option<OwnedSemaphorePermit>) -> End {
+        let ends = self.ends();
+        let mut again = self.interrupted.then_some(Again::Restart);
+        if let Err(error) = self.journal.append(&Record::Started { at: self.world.clock.now() }) {
+            return journal_end(&error);
+        }
+        let mut unreadable = 0;
+        loop {
+            match self.race(ends, again, &mut unreadable).await {
+                Outcome::End(end) => return end,
+                Outcome::Again(at) => {
+                    again = again.or(Some(Again::Wake));
+                    // Out of memory, and out of the way of others.
+                    slot.take();
+                    if let Err(error) = self.journal.flushed().await {
+                        return journal_end(&error);
+                    }
+                    tokio::select! {
+                        () = self.world.clock.sleep_until(at) => {}
+                        // Whatever ends the job soon is dealt with by a run.
+                        () = self.control.cancel.cancelled() => {}
+                        () = self.world.clock.sleep_until(ends.deadline) => {}
+                        () = self.until(self.accepted.authority.expires_at) => {}
+                        error = self.journal.failed() => return journal_end(&error),
+                    }
+                    let turn = Arc::clone(&self.turns.slots).acquire_owned().await;
+                    *slot = Some(turn.expect("the semaphore is never closed"));
+                }
+            }
+        }
+    }
+
     /// Ends a job whose journal failed: its clients wait for an end, and so may a later submission with its key.
     async fn end_late(&self, error: &JournalError) -> Status {
         tracing::error!(job_id = %self.accepted.job_id, %error, "the end of a job could not be stored; trying again");
@@ -96,52 +175,105 @@ impl Run {
         Status::Error
     }
 
-    /// When the job has run for too long: as long as its client asked, within what the operator allows.
-    fn deadline(&self) -> Timestamp {
+    /// When the job is ended whatever it does.
+    fn ends(&self) -> Ends {
         let limits = &self.world.limits;
         let asked = self.accepted.max_runtime_sec.map_or(limits.runtime_sec_default, std::num::NonZeroU32::get);
+        // As long as its client asked, within what the operator allows, and from acceptance whatever came between.
         let seconds = asked.min(limits.runtime_sec_max);
-        self.accepted.at.saturating_add(std::time::Duration::from_secs(seconds.into()))
+        let deadline = self.accepted.at.saturating_add(Duration::from_secs(seconds.into()));
+        // A host that was down when the lease ended still leaves the agent its time to unwind.
+        let now = self.world.clock.now();
+        let lease_end = self.accepted.authority.expires_at.map(|at| at.max(now).saturating_add(limits.grace()));
+        Ends { deadline, lease_end }
     }
 
     /// Races the agent against everything that may end it first.
-    async fn race(&self, deadline: Timestamp) -> End {
-        let result = clock::fresh(self.world.clock.now());
+    async fn race(&self, ends: Ends, again: Option<Again>, unreadable: &mut u32) -> Outcome {
+        let place = match again {
+            None => None,
+            Some(_) => Some(Arc::clone(&self.turns.replays).acquire_owned().await.expect("it is never closed")),
+        };
+        let tape = Arc::new(self.tape(again));
         let context = JobCtx::new(
             Arc::clone(&self.world),
             Arc::clone(&self.accepted),
+            Arc::clone(&self.limits),
             Arc::clone(&self.control),
             Arc::clone(&self.journal),
-            result,
+            Arc::clone(&tape),
         );
-        let mut store = instance::store(&self.sandbox, &self.world.limits, context);
+        let mut store = instance::store(&self.sandbox, &self.limits, context);
         let stop = tokio::select! {
             biased;
             ran = instance::run(&mut store, &self.agent.pre, self.accepted.input.as_str()) => Stop::Ran(ran),
-            () = self.after_grace(self.control.cancel.cancelled()) => Stop::Cancelled,
-            () = self.world.clock.sleep_until(deadline) => Stop::TimedOut,
-            () = self.lease_end() => Stop::LeaseExpired,
+            halt = tape.halted() => Stop::Halted(halt),
+            never = holding(place, &tape) => match never {},
+            () = self.after_cancel() => Stop::Cancelled,
+            () = self.world.clock.sleep_until(ends.deadline) => Stop::TimedOut,
+            () = self.until(ends.lease_end) => Stop::LeaseExpired,
             error = self.journal.failed() => Stop::Journal(error),
         };
+        let now = self.world.clock.now();
+        match &stop {
+            Stop::Halted(Halt::Idle(until)) => return Outcome::Again(*until),
+            Stop::Halted(Halt::Unreadable(error)) => {
+                *unreadable += 1;
+                tracing::error!(job_id = %self.accepted.job_id, error, "the journal of a job cannot be read");
+                if *unreadable < UNREADABLE_MAX {
+                    return Outcome::Again(now.saturating_add(PAUSE));
+                }
+            }
+            // What others take may be free later, and nothing of this run has been seen.
+            Stop::Ran(Ran::Crashed(_)) if !tape.is_live() && store.data_mut().memory().host_full() => {
+                return Outcome::Again(now.saturating_add(PAUSE));
+            }
+            _ => {}
+        }
         self.control.over.store(true, Ordering::Relaxed);
-        store.data_mut().abandon();
+        store.data_mut().abandon().await;
+        // What was printed last, and what the journal knows of a cancellation, come before the end.
+        let stop = match stop {
+            Stop::Ran(ran) => tokio::select! {
+                biased;
+                _ = tape.finish() => Stop::Ran(ran),
+                halt = tape.halted() => Stop::Halted(halt),
+            },
+            stop => stop,
+        };
         let end = self.end(stop, store.data_mut());
-        // The agent's last printed line is written when its context goes, and belongs before the end.
-        drop(store);
         // An agent may not notice that its journal has ended, and what it returns then is only a part of what it did.
-        self.journal.fault().map_or(end, |error| journal_end(&error))
+        Outcome::End(self.journal.fault().map_or(end, |error| journal_end(&error)))
     }
 
-    /// Returns once `cause` has come and the agent has had its time to unwind.
-    async fn after_grace(&self, cause: impl Future<Output = ()>) {
-        cause.await;
-        let until = self.world.clock.now().saturating_add(self.world.limits.grace());
-        self.world.clock.sleep_until(until).await;
+    fn tape(&self, again: Option<Again>) -> Tape {
+        let idle = Some(self.world.limits.idle_sec).filter(|seconds| *seconds > 0);
+        let tape = Tape::blank(
+            Arc::clone(&self.journal),
+            self.world.clock.clone(),
+            Arc::clone(&self.control),
+            self.accepted.at,
+            self.limits.output_lines_per_sec,
+            idle.map(|seconds| Duration::from_secs(seconds.into())),
+        );
+        match again {
+            None => tape,
+            Some(again) => tape.playing(again, Arc::clone(&self.world.store), journal::stream(self.accepted.job_id)),
+        }
     }
 
-    async fn lease_end(&self) {
-        let Some(at) = self.accepted.authority.expires_at else { return std::future::pending().await };
-        self.after_grace(self.world.clock.sleep_until(at)).await;
+    /// Returns once the job was cancelled and the agent has had its time to unwind (ARCP §7.4).
+    async fn after_cancel(&self) {
+        self.control.cancel.cancelled().await;
+        let at = self.control.cancelled_at.get().copied().unwrap_or_else(|| self.world.clock.now());
+        self.world.clock.sleep_until(at.saturating_add(self.world.limits.grace())).await;
+    }
+
+    async fn until(&self, moment: Option<Timestamp>) {
+        match moment {
+            Some(at) => self.world.clock.sleep_until(at).await,
+            None => pending().await,
+        }
     }
 
     /// Decides the one end of the job.
@@ -150,8 +282,17 @@ impl Run {
     /// agent returned meanwhile; so is a lease that ended under an agent that
     /// went on trying.
     fn end(&self, stop: Stop, context: &mut JobCtx) -> End {
-        if let Stop::Journal(error) = stop {
-            return journal_end(&error);
+        match stop {
+            Stop::Journal(error) => return journal_end(&error),
+            Stop::Halted(Halt::Diverged(how)) => {
+                let message = format!("the agent took another path than its journal; {how}");
+                return failed(Status::Error, ErrorCode::InternalError, &message);
+            }
+            Stop::Halted(Halt::Unreadable(_)) => {
+                let message = "the journal of the job cannot be read, so it cannot go on; see the host's log";
+                return failed(Status::Error, ErrorCode::InternalError, message);
+            }
+            _ => {}
         }
         if self.control.cancel.is_cancelled() {
             return failed(Status::Cancelled, ErrorCode::Cancelled, "the job was cancelled by its client");
@@ -165,7 +306,7 @@ impl Run {
             Stop::Ran(Ran::Crashed(why)) => failed(Status::Error, ErrorCode::InternalError, &why),
             Stop::Ran(Ran::Returned(Err(error))) => agent_error(&error),
             Stop::Ran(Ran::Returned(Ok(text))) => self.success(text, context),
-            Stop::Cancelled | Stop::Journal(_) => unreachable!("both were decided above"),
+            Stop::Cancelled | Stop::Journal(_) | Stop::Halted(_) => unreachable!("decided above"),
         }
     }
 
@@ -218,6 +359,19 @@ impl Run {
         let at = self.world.clock.now();
         self.journal.append(&Record::Event { at, event: last }).map(|_| ())
     }
+}
+
+/// Keeps an agent's place among those that catch up until it has, or for as long as that ought to take: it may compute
+/// for hours before it does anything that shows that it has.
+async fn holding(place: Option<OwnedSemaphorePermit>, tape: &Tape) -> Infallible {
+    if let Some(place) = place {
+        tokio::select! {
+            () = tape.caught_up() => {}
+            () = tokio::time::sleep(CATCHING_UP_MAX) => {}
+        }
+        drop(place);
+    }
+    pending().await
 }
 
 /// The end of an agent that returned an error of its own.

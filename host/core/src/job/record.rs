@@ -150,7 +150,7 @@ impl<'de> Deserialize<'de> for Seed {
 }
 
 /// Something the agent was told that the same agent might not be told again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// The how-manieth question it answered: see [`Saw`].
     pub ask: u64,
@@ -158,21 +158,17 @@ pub struct Observation {
     pub saw: Saw,
 }
 
-/// An answer about time or chance.
+/// An answer that the same agent might not be given again.
 ///
-/// All questions of a job are counted together, from 1. Those whose answer is as the last one of their kind leave
-/// nothing behind, so an agent that looks at the clock all the time writes no more than one entry a millisecond.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// All questions of a job are counted together, from 1. Those whose answer is as the last one leave nothing behind, so
+/// an agent that looks at the clock all the time writes no more than one entry a millisecond.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Saw {
     /// What time it is.
     Time(Timestamp),
     /// Cancellation has been asked for; never taken back.
     Cancel,
-    /// Which of the things it waited for had come.
-    Polled(Vec<u32>),
-    /// Whether something it asked about had come.
-    Ready(bool),
 }
 
 /// A call that is about to take effect.

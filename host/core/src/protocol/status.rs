@@ -37,6 +37,20 @@ pub enum Step {
     RunOutOfTime,
 }
 
+impl Step {
+    /// The step that leads to a terminal status.
+    #[must_use]
+    pub fn to(status: Status) -> Option<Self> {
+        Some(match status {
+            Status::Pending | Status::Running => return None,
+            Status::Success => Self::Finish,
+            Status::Error => Self::Fail,
+            Status::Cancelled => Self::Cancel,
+            Status::TimedOut => Self::RunOutOfTime,
+        })
+    }
+}
+
 impl Status {
     /// Every status there is.
     pub const ALL: [Self; 6] =

@@ -3,7 +3,9 @@
 //! Compiling takes from 30 ms to many seconds, mapping the result a fraction
 //! of a millisecond. A compiled component is native code that is trusted, so
 //! the folder is the host's alone (mode 0700), and a file's name holds the
-//! digest of the component and the engine's compatibility hash.
+//! digest of the component and the engine's compatibility hash. Beside it the
+//! component itself is kept: a job goes on with the one it began with, whatever
+//! has been put in its place.
 
 use std::{
     fs,
@@ -79,6 +81,28 @@ impl Cache {
         map(engine, &path).map_err(|error| CacheError::Compile(format!("{error:#}")))
     }
 
+    /// Keeps a component under its digest, for jobs that outlive its place in the agents folder. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// If the folder fails.
+    pub fn keep(&self, digest: &Digest, wasm: &[u8]) -> Result<(), CacheError> {
+        let path = self.dir.join(format!("{digest}.wasm"));
+        if path.metadata().is_ok_and(|kept| kept.len() == wasm.len() as u64) {
+            return Ok(());
+        }
+        self.put(&path, wasm).map_err(|source| CacheError::Io { path, source })
+    }
+
+    /// Reads a component that was kept. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn kept(&self, digest: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.dir.join(format!("{digest}.wasm")))
+    }
+
     fn path(&self, engine: &Engine, digest: &Digest) -> PathBuf {
         // The hash only has to be the same for the same engine of the same build.
         let mut hasher = std::hash::DefaultHasher::new();
@@ -87,9 +111,9 @@ impl Cache {
     }
 
     /// Writes beside and renames, so that nobody maps half a file.
-    fn put(&self, path: &Path, compiled: &[u8]) -> io::Result<()> {
+    fn put(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        io::Write::write_all(&mut file, compiled)?;
+        io::Write::write_all(&mut file, contents)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())

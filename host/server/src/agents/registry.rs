@@ -120,6 +120,7 @@ impl Registry {
         audit.check().map_err(|refused| refused.to_string())?;
         let engine = self.sandbox.engine();
         let component = self.cache.load(engine, &audit.digest, wasm).map_err(|error| error.to_string())?;
+        self.cache.keep(&audit.digest, wasm).map_err(|error| error.to_string())?;
         let pre = self.sandbox.linker().instantiate_pre(&component).and_then(AgentPre::new);
         let pre = pre.map_err(|error| format!("the component does not fit the contract in /wit: {error:#}"))?;
         Ok(Arc::new(Agent { id, audit, pre }))
@@ -155,6 +156,24 @@ impl Registry {
             let message = format!("`{wanted}` is not on this host; `{name}` has the versions {}", known.join(", "));
             Refusal::new(ErrorCode::AgentVersionNotAvailable, message)
         })
+    }
+
+    /// Finds the component that a job began with, deployed or not. Blocks, for seconds if it has to be compiled.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be had.
+    pub fn pinned(&self, id: &str, digest: &str) -> Result<Arc<Agent>, String> {
+        let deployed = self.all().into_iter().find(|agent| agent.audit.digest.to_string() == digest);
+        if let Some(agent) = deployed {
+            return Ok(agent);
+        }
+        let gone = |error| format!("the component of `{id}` (sha256 {digest}) is gone from this host: {error}");
+        let agent = self.prepare(&self.cache.kept(digest).map_err(gone)?, id.to_owned())?;
+        match agent.audit.digest.to_string() == digest {
+            true => Ok(agent),
+            false => Err(format!("the component of `{id}` (sha256 {digest}) has been changed on the disk")),
+        }
     }
 
     /// Every agent with its versions, for a welcome (ARCP §6.2).

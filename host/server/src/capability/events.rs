@@ -82,7 +82,7 @@ impl events::Host for JobCtx {
         if !is_vendor_kind(&kind) {
             return Err(invalid("an event of an agent's own kind is named `x-vendor.<vendor>.<name>`"));
         }
-        let max = self.world.limits.text_bytes_max;
+        let max = self.limits.text_bytes_max;
         if body.len() > max {
             return Err(invalid(format!("the body is {} bytes; at most {max} fit an event", body.len())));
         }

@@ -18,20 +18,20 @@ const SHOWN_PATH_BYTES_MAX: usize = 4096;
 
 impl fs::Host for JobCtx {
     async fn read(&mut self, path: String) -> Result<Vec<u8>, Error> {
-        let max = self.world.limits.file_bytes_max;
+        let max = self.limits.file_bytes_max;
         let asked = read("fs.read", json!({ "path": shown(&path) }));
         self.call(asked, ReadFile::parse(&path), move |mounts, permit| mounts.read(permit, max)).await
     }
 
     async fn read_range(&mut self, path: String, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
-        let max = self.world.limits.file_bytes_max;
+        let max = self.limits.file_bytes_max;
         let asked = read("fs.read_range", json!({ "path": shown(&path), "offset": offset, "length": length }));
         let op = ReadRange::parse(&path, offset, length);
         self.call(asked, op, move |mounts, permit| mounts.read_range(permit, max)).await
     }
 
     async fn list(&mut self, path: String) -> Result<Vec<fs::Entry>, Error> {
-        let max = self.world.limits.directory_entries_max;
+        let max = self.limits.directory_entries_max;
         let asked = read("fs.list", json!({ "path": shown(&path) }));
         let entries = self.call(asked, ListDirectory::parse(&path), move |mounts, permit| mounts.list(permit, max));
         let entry = |entry: mounts::Entry| fs::Entry { name: entry.name, kind: entry.kind.into(), size: entry.size };
@@ -71,7 +71,7 @@ impl fs::Host for JobCtx {
 
 impl JobCtx {
     fn fits(&self, contents: &[u8]) -> Result<(), Error> {
-        let max = self.world.limits.file_bytes_max;
+        let max = self.limits.file_bytes_max;
         if contents.len() <= max {
             return Ok(());
         }
@@ -116,6 +116,12 @@ fn kind_name(kind: mounts::Kind) -> &'static str {
     }
 }
 
+fn kind_named(name: &str) -> anyhow::Result<mounts::Kind> {
+    let known = [mounts::Kind::File, mounts::Kind::Directory, mounts::Kind::Other];
+    let found = known.into_iter().find(|kind| kind_name(*kind) == name);
+    found.ok_or_else(|| anyhow::anyhow!("`{name}` is no kind of file"))
+}
+
 impl Reported for Vec<u8> {
     fn summary(&self) -> Json {
         Json::of(&json!({ "size_bytes": self.len() }))
@@ -123,6 +129,10 @@ impl Reported for Vec<u8> {
 
     fn answer(&self) -> Told {
         Told::Bytes(self.clone())
+    }
+
+    fn read_back(answer: &[u8]) -> anyhow::Result<Self> {
+        Ok(answer.to_vec())
     }
 }
 
@@ -135,6 +145,13 @@ impl Reported for Vec<mounts::Entry> {
         let entry = |entry: &mounts::Entry| json!([entry.name, kind_name(entry.kind), entry.size]);
         Told::Json(Json::of(&self.iter().map(entry).collect::<Vec<_>>()))
     }
+
+    fn read_back(answer: &[u8]) -> anyhow::Result<Self> {
+        let entries: Vec<(String, String, u64)> = serde_json::from_slice(answer)?;
+        let entry =
+            |(name, kind, size): (String, String, u64)| Ok(mounts::Entry { name, kind: kind_named(&kind)?, size });
+        entries.into_iter().map(entry).collect()
+    }
 }
 
 impl Reported for mounts::Metadata {
@@ -145,6 +162,11 @@ impl Reported for mounts::Metadata {
     fn answer(&self) -> Told {
         Told::Json(Json::of(&json!([kind_name(self.kind), self.size, self.modified])))
     }
+
+    fn read_back(answer: &[u8]) -> anyhow::Result<Self> {
+        let (kind, size, modified): (String, _, _) = serde_json::from_slice(answer)?;
+        Ok(Self { kind: kind_named(&kind)?, size, modified })
+    }
 }
 
 impl Reported for () {
@@ -154,5 +176,9 @@ impl Reported for () {
 
     fn answer(&self) -> Told {
         Told::Nothing
+    }
+
+    fn read_back(_: &[u8]) -> anyhow::Result<Self> {
+        Ok(())
     }
 }

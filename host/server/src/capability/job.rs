@@ -31,6 +31,6 @@ impl job::Host for JobCtx {
     }
 
     async fn cancel_requested(&mut self) -> bool {
-        self.control.cancel.is_cancelled()
+        self.tape.cancel_requested().await
     }
 }

@@ -18,7 +18,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -42,8 +42,8 @@ use leasehold_core::{
         json::Json,
     },
 };
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use wasmtime::component::{HasSelf, Linker};
 
 use self::{
@@ -52,9 +52,10 @@ use self::{
 };
 use crate::{
     clock::Clock,
-    journal::{Journal, JournalError, store_blob},
+    journal::{Journal, JournalError, read_blob, store_blob},
     sandbox::{inert_wasi::InertWasi, limits::Limits},
     store::Store,
+    tape::{Control, Tape, Turn},
 };
 
 /// An answer up to this size stands in the journal itself, a larger one in a stream of its own.
@@ -88,28 +89,17 @@ impl World {
     }
 }
 
-/// What the runner and the agent's context tell each other.
-#[derive(Debug, Default)]
-pub struct Control {
-    /// Set when the client asks for cancellation (ARCP §7.4).
-    pub cancel: CancellationToken,
-    /// Whether cancellation was asked for, and so need not be written down again.
-    pub asked_to_cancel: AtomicBool,
-    /// Whether an operation was refused because the lease had ended (ARCP §9.5).
-    pub met_expiry: AtomicBool,
-    /// Whether the job is over: an effect that has not begun by then does not begin.
-    pub over: AtomicBool,
-}
-
 /// One running job, as its agent's host functions see it.
 pub struct JobCtx {
     world: Arc<World>,
     accepted: Arc<Accepted>,
+    /// What the agent may use, as it was when the job was accepted.
+    limits: Arc<Limits>,
     control: Arc<Control>,
     journal: Arc<Journal>,
+    tape: Arc<Tape>,
     gate: Gate,
     chunks: Chunks,
-    calls: u64,
     /// The counters as last reported by `cost.budget.remaining`.
     reported: BTreeMap<Currency, Decimal>,
     /// Currencies of costs that no budget bounds, of which the job was warned.
@@ -129,7 +119,17 @@ pub struct MemoryTotal {
     /// All agents of the host.
     host: Arc<AtomicUsize>,
     host_bytes_max: usize,
+    /// Whether all agents together had no room for more.
+    host_full: bool,
     table_elements_max: usize,
+}
+
+impl MemoryTotal {
+    /// Whether all agents together had no room for more of this one.
+    #[must_use]
+    pub fn host_full(&self) -> bool {
+        self.host_full
+    }
 }
 
 impl Drop for MemoryTotal {
@@ -137,6 +137,8 @@ impl Drop for MemoryTotal {
         self.host.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+const HOST_FULL: &str = "all agents of this host together use all memory they may (`limits.memory_total_bytes_max`)";
 
 impl wasmtime::ResourceLimiter for MemoryTotal {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
@@ -146,11 +148,13 @@ impl wasmtime::ResourceLimiter for MemoryTotal {
             return Ok(false);
         }
         let admit = |host: usize| host.checked_add(more).filter(|host| *host <= self.host_bytes_max);
-        let fits = self.host.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok();
-        if fits {
-            self.bytes = total;
+        if self.host.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_err() {
+            // Not a refusal the agent could see: what the others take is nothing a replay could repeat.
+            self.host_full = true;
+            wasmtime::bail!(HOST_FULL);
         }
-        Ok(fits)
+        self.bytes = total;
+        Ok(true)
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
@@ -186,7 +190,17 @@ trait Reported {
 
     /// What the agent is told, for a replay.
     fn answer(&self) -> Told;
+
+    /// Reads what [`answer`](Self::answer) gave.
+    fn read_back(answer: &[u8]) -> anyhow::Result<Self>
+    where
+        Self: Sized;
 }
+
+/// An effect: what a permit is spent on.
+trait Effect<Op, T>: FnOnce(&Mounts, Permit<Op>) -> Result<T, FileError> + Send + 'static {}
+
+impl<Op, T, F: FnOnce(&Mounts, Permit<Op>) -> Result<T, FileError> + Send + 'static> Effect<Op, T> for F {}
 
 /// The answer of a call, before it is decided where it is kept.
 enum Told {
@@ -203,38 +217,40 @@ struct Failure {
 }
 
 impl JobCtx {
-    /// Makes the context of a job that is about to start.
+    /// Makes the context of a job that is about to run.
     #[must_use]
     pub fn new(
         world: Arc<World>,
         accepted: Arc<Accepted>,
+        limits: Arc<Limits>,
         control: Arc<Control>,
         journal: Arc<Journal>,
-        result: Ulid,
+        tape: Arc<Tape>,
     ) -> Self {
-        let limits = &world.limits;
         let chunks =
             chunks::Limits { chunk_bytes_max: limits.chunk_bytes_max, total_bytes_max: limits.stream_bytes_max };
         let memory = MemoryTotal {
             bytes: 0,
             bytes_max: limits.memory_bytes_max,
             host: Arc::clone(&world.memory),
-            host_bytes_max: limits.memory_total(),
+            host_bytes_max: world.limits.memory_total(),
+            host_full: false,
             table_elements_max: limits.table_elements_max,
         };
         Self {
             gate: Gate::new(accepted.authority.clone()),
-            chunks: Chunks::new(ResultId::new(result), chunks),
-            calls: 0,
+            chunks: Chunks::new(result_id(&accepted), chunks),
             reported: accepted.budget(),
             unbounded: BTreeSet::new(),
             under_way: None,
-            wasi: InertWasi::new(&journal, &world.clock, limits),
+            wasi: InertWasi::new(&tape, &accepted, &limits),
             memory,
             world,
             accepted,
+            limits,
             control,
             journal,
+            tape,
         }
     }
 
@@ -254,7 +270,7 @@ impl JobCtx {
     }
 
     /// Writes down that nobody knows what came of the call that was under way when the agent was ended.
-    pub fn abandon(&mut self) {
+    pub async fn abandon(&mut self) {
         let Some(Intent { call, operation, args, .. }) = self.under_way.take() else { return };
         let failure = Failure {
             told: types::ErrorCode::UnknownOutcome,
@@ -264,27 +280,31 @@ impl JobCtx {
         let outcome = failure.outcome();
         let called = Called { at: self.world.clock.now(), call, operation, args, outcome };
         // A journal that takes no more is why the job ended, and says so itself.
-        let _ = self.journal.append(&Record::Called(called));
+        let _ = self.tape.record(&Record::Called(called)).await;
     }
 
     /// Asks for a permit, does the effect on a thread that may block, and writes down what came of it.
     ///
     /// The order is the house's: gate, then intent, then effect, then outcome,
-    /// then the agent. A refusal is a value like any other outcome.
+    /// then the agent. A refusal is a value like any other outcome. A call that
+    /// was made before has the outcome it had.
     async fn call<Op, T>(
         &mut self,
         asked: Asked,
         op: Result<Op, TargetError>,
-        effect: impl FnOnce(&Mounts, Permit<Op>) -> Result<T, FileError> + Send + 'static,
+        effect: impl Effect<Op, T>,
     ) -> Result<T, Error>
     where
         Op: Operation + Send + 'static,
         T: Reported + Send + 'static,
     {
-        self.journal.room().await.map_err(broken)?;
-        self.calls += 1;
+        let (call, in_flight) = match self.tape.call(asked.operation, &asked.args).await.map_err(broken)? {
+            Turn::Told(called) => return self.told(called).await,
+            Turn::Live(call) => (call, None),
+            Turn::InFlight(intent) => (intent.call, Some(intent)),
+        };
         let result = match op.map_err(Failure::from).and_then(|op| self.permit(op)) {
-            Ok(permit) => self.perform(&asked, permit, effect).await?,
+            Ok(permit) => self.perform(call, &asked, permit, in_flight, effect).await?,
             Err(failure) => Err(failure),
         };
         self.under_way = None;
@@ -295,33 +315,55 @@ impl JobCtx {
             }
             Err(failure) => failure.outcome(),
         };
-        let called = Called {
-            at: self.world.clock.now(),
-            call: self.calls,
-            operation: asked.operation.into(),
-            args: asked.args,
-            outcome,
-        };
-        self.journal.append(&Record::Called(called)).map_err(broken)?;
+        let at = self.world.clock.now();
+        let called = Called { at, call, operation: asked.operation.into(), args: asked.args, outcome };
+        self.tape.record(&Record::Called(called)).await.map_err(broken)?;
         result.map_err(|failure| Error { code: failure.told, message: failure.message })
+    }
+
+    /// The outcome of a call that was made before.
+    async fn told<T: Reported>(&mut self, called: Called) -> Result<T, Error> {
+        let answer = match called.outcome {
+            Outcome::Failed { error, code } => {
+                let code = code_named(&code).unwrap_or(types::ErrorCode::InternalError);
+                if code == types::ErrorCode::LeaseExpired {
+                    self.control.met_expiry.store(true, Ordering::Relaxed);
+                }
+                return Err(Error { code, message: error.message });
+            }
+            Outcome::Done { answer, .. } => answer,
+        };
+        let bytes = match answer {
+            None => Ok(Bytes::new()),
+            Some(Answer::Json(json)) => Ok(Bytes::copy_from_slice(json.as_str().as_bytes())),
+            Some(Answer::Bytes(base64)) => BASE64.decode(base64).map(Bytes::from).map_err(anyhow::Error::from),
+            Some(Answer::Blob { sha256, .. }) => read_blob(&*self.world.store, self.accepted.job_id, &sha256).await,
+        };
+        let answer = bytes.and_then(|bytes| T::read_back(&bytes));
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => self.tape.unreadable(format!("the answer of call {}: {error:#}", called.call)).await,
+        }
     }
 
     /// Gives a permit to its effect. The outer error is the journal's.
     async fn perform<Op, T>(
         &mut self,
+        call: u64,
         asked: &Asked,
         permit: Permit<Op>,
-        effect: impl FnOnce(&Mounts, Permit<Op>) -> Result<T, FileError> + Send + 'static,
+        in_flight: Option<Intent>,
+        effect: impl Effect<Op, T>,
     ) -> Result<Result<T, Failure>, Error>
     where
         Op: Operation + Send + 'static,
         T: Send + 'static,
     {
         let place = Arc::clone(&self.world.effects).acquire_owned().await.expect("the semaphore is never closed");
-        if !asked.repeatable {
-            let (at, call) = (self.world.clock.now(), self.calls);
-            let intent = Intent { at, call, operation: asked.operation.into(), args: asked.args.clone(), before: None };
-            let mark = self.journal.append(&Record::Intent(intent.clone())).map_err(broken)?;
+        if !asked.repeatable && in_flight.is_none() {
+            let (at, operation) = (self.world.clock.now(), asked.operation.into());
+            let intent = Intent { at, call, operation, args: asked.args.clone(), before: None };
+            let mark = self.tape.record(&Record::Intent(intent.clone())).await.map_err(broken)?;
             self.journal.durable(mark).await.map_err(broken)?;
             self.under_way = Some(intent);
         }
@@ -381,22 +423,19 @@ impl JobCtx {
     async fn blob(&mut self, bytes: Vec<u8>) -> Result<Answer, Error> {
         let size = bytes.len() as u64;
         self.journal.charge(size).map_err(broken)?;
-        let stored = store_blob(&*self.world.store, Bytes::from(bytes)).await;
+        let stored = store_blob(&*self.world.store, self.accepted.job_id, Bytes::from(bytes)).await;
         let sha256 = stored.map_err(|error| broken(JournalError::Store(error.to_string())))?;
         Ok(Answer::Blob { sha256, size })
     }
 
     /// Stores an event; an agent that emits faster than the store takes waits here.
     async fn emit(&mut self, event: Event) -> Result<(), Error> {
-        self.journal.room().await.map_err(broken)?;
-        let at = self.world.clock.now();
-        self.journal.append(&Record::Event { at, event }).map_err(broken)?;
-        Ok(())
+        self.tape.event(event).await.map_err(broken)
     }
 
     /// Cuts a text at the host's limit for events.
     fn cut(&self, text: String) -> String {
-        match truncate(&text, self.world.limits.text_bytes_max) {
+        match truncate(&text, self.limits.text_bytes_max) {
             Cow::Borrowed(_) => text,
             Cow::Owned(cut) => cut,
         }
@@ -479,29 +518,44 @@ impl From<FileError> for Failure {
     }
 }
 
-/// A code as `/wit` spells it.
-fn code_name(code: types::ErrorCode) -> &'static str {
+/// The id of the result that a job may stream: the same in every run of it.
+fn result_id(accepted: &Accepted) -> ResultId {
+    let digest = Sha256::digest([b"result", &accepted.seed.0[..]].concat());
+    let random = digest.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte));
+    ResultId::new(Ulid::from_parts(u64::try_from(accepted.at.as_millis()).unwrap_or(0), random))
+}
+
+/// Every code, as `/wit` spells it.
+const CODES: [(types::ErrorCode, &str); 18] = {
     use types::ErrorCode as Code;
-    match code {
-        Code::PermissionDenied => "permission-denied",
-        Code::LeaseSubsetViolation => "lease-subset-violation",
-        Code::LeaseExpired => "lease-expired",
-        Code::BudgetExhausted => "budget-exhausted",
-        Code::JobNotFound => "job-not-found",
-        Code::AgentNotAvailable => "agent-not-available",
-        Code::AgentVersionNotAvailable => "agent-version-not-available",
-        Code::Cancelled => "cancelled",
-        Code::Timeout => "timeout",
-        Code::InvalidRequest => "invalid-request",
-        Code::InternalError => "internal-error",
-        Code::NotFound => "not-found",
-        Code::AlreadyExists => "already-exists",
-        Code::NotADirectory => "not-a-directory",
-        Code::NotAFile => "not-a-file",
-        Code::NotEmpty => "not-empty",
-        Code::TooLarge => "too-large",
-        Code::UnknownOutcome => "unknown-outcome",
-    }
+    [
+        (Code::PermissionDenied, "permission-denied"),
+        (Code::LeaseSubsetViolation, "lease-subset-violation"),
+        (Code::LeaseExpired, "lease-expired"),
+        (Code::BudgetExhausted, "budget-exhausted"),
+        (Code::JobNotFound, "job-not-found"),
+        (Code::AgentNotAvailable, "agent-not-available"),
+        (Code::AgentVersionNotAvailable, "agent-version-not-available"),
+        (Code::Cancelled, "cancelled"),
+        (Code::Timeout, "timeout"),
+        (Code::InvalidRequest, "invalid-request"),
+        (Code::InternalError, "internal-error"),
+        (Code::NotFound, "not-found"),
+        (Code::AlreadyExists, "already-exists"),
+        (Code::NotADirectory, "not-a-directory"),
+        (Code::NotAFile, "not-a-file"),
+        (Code::NotEmpty, "not-empty"),
+        (Code::TooLarge, "too-large"),
+        (Code::UnknownOutcome, "unknown-outcome"),
+    ]
+};
+
+fn code_name(code: types::ErrorCode) -> &'static str {
+    CODES.iter().find(|(known, _)| *known == code).map_or("internal-error", |(_, name)| name)
+}
+
+fn code_named(name: &str) -> Option<types::ErrorCode> {
+    CODES.iter().find(|(_, known)| *known == name).map(|(code, _)| *code)
 }
 
 /// The ARCP code for an error that an agent returns as its job's own.
@@ -554,6 +608,7 @@ mod tests {
             bytes_max: 100,
             host: Arc::clone(host),
             host_bytes_max: 150,
+            host_full: false,
             table_elements_max: 10,
         };
         let (mut total, mut other) = (total(&host), total(&host));
@@ -562,7 +617,7 @@ mod tests {
         assert!(total.memory_growing(60, 100, None).unwrap());
         assert!(!total.memory_growing(100, 101, None).unwrap());
         assert!(!total.table_growing(0, 11, None).unwrap());
-        assert!(!other.memory_growing(0, 60, None).unwrap()); // what is left for all agents
+        assert!(other.memory_growing(0, 60, None).is_err() && other.host_full()); // what is left for all agents
         drop(total);
         assert!(other.memory_growing(0, 60, None).unwrap());
     }

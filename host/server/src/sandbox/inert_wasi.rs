@@ -3,60 +3,66 @@
 //! No folder, no environment, no argument, an empty standard input; sockets
 //! answer access-denied; what an agent prints becomes `log` events. `wasi:http`
 //! and everything else is not linked at all.
+//!
+//! Time and chance are the job's own, so that a replay finds them as they were:
+//! both clocks show the time of its [`Tape`], in whole milliseconds and never
+//! going back, and all randomness comes from the seed it was accepted with.
 
 use std::{
+    collections::HashMap,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
 use leasehold_core::{
-    job::record::Record,
-    protocol::event::{Event, Level},
+    job::record::{Accepted, Seed},
+    protocol::event::Level,
     time::Timestamp,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWrite;
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::{
+    StoreContextMut,
+    component::{HasData, Linker, LinkerInstance, Resource, ResourceTable},
+};
 use wasmtime_wasi::{
     WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
     cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView},
-    clocks::{WasiClocks, WasiClocksView},
     filesystem::{WasiFilesystem, WasiFilesystemView},
-    p2::{OutputStream, Pollable, StreamResult, bindings as wasi},
+    p2::{OutputStream, Pollable, StreamError, StreamResult, bindings as wasi, bindings::clocks::wall_clock::Datetime},
     random::WasiRandom,
     sockets::{WasiSockets, WasiSocketsView},
 };
-use wasmtime_wasi_io::{bindings::wasi::io, poll::DynPollable};
-
-use super::limits::Limits;
-use crate::{
-    capability::{JobCtx, truncate},
-    clock::Clock,
-    journal::Journal,
+use wasmtime_wasi_io::{
+    bindings::wasi::io,
+    poll::{DynPollable, subscribe},
 };
 
-/// The longest line that is put together before it is cut.
-const LINE_BYTES_MAX: usize = 8 << 10;
+use super::limits::Limits;
+use crate::{capability::JobCtx, tape::Tape};
+
+/// The clocks tick in milliseconds: finer ones would tell an agent about its neighbours.
+const TICK_NANOS: u64 = 1_000_000;
 
 /// The WASI state of one agent.
 pub struct InertWasi {
     ctx: WasiCtx,
     table: ResourceTable,
+    tape: Arc<Tape>,
+    /// When the monotonic clock began.
+    began: Timestamp,
+    /// The moments that pollables wait for. What is not among them waits for nothing.
+    timers: HashMap<u32, Timestamp>,
 }
 
 impl InertWasi {
-    /// Makes a WASI whose standard output and error are lines in `journal`.
+    /// Makes a WASI whose time, standard output and standard error are those of `tape`.
     #[must_use]
-    pub fn new(journal: &Arc<Journal>, clock: &Clock, limits: &Limits) -> Self {
-        let lines = Arc::new(Mutex::new(LineLimit { per_sec: limits.output_lines_per_sec, ..LineLimit::default() }));
-        let printer = |level| Printer {
-            shared: Arc::new(Mutex::new(Vec::new())),
-            lines: Arc::clone(&lines),
-            level,
-            journal: Arc::clone(journal),
-            clock: clock.clone(),
-        };
+    pub fn new(tape: &Arc<Tape>, accepted: &Accepted, limits: &Limits) -> Self {
+        let printer = |level| Printer { tape: Arc::clone(tape), level };
         let ctx = WasiCtxBuilder::new()
             .stdout(printer(Level::Info))
             .stderr(printer(Level::Warn))
@@ -64,11 +70,66 @@ impl InertWasi {
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .max_random_size(limits.random_bytes_max)
+            .secure_random(generator(&accepted.seed, "random"))
+            .insecure_random(generator(&accepted.seed, "insecure"))
+            .insecure_random_seed(number(&accepted.seed))
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles_max);
-        Self { ctx, table }
+        Self { ctx, table, tape: Arc::clone(tape), began: accepted.at, timers: HashMap::new() }
     }
+
+    /// Makes a pollable that is ready at `moment`.
+    fn timer(&mut self, moment: Timestamp) -> wasmtime::Result<Resource<DynPollable>> {
+        let timer = self.table.push(Timer)?;
+        let pollable = subscribe(&mut self.table, timer)?;
+        self.timers.insert(pollable.rep(), moment);
+        Ok(pollable)
+    }
+
+    /// Waits until at least one of the pollables is ready, and says which are.
+    ///
+    /// What is ready follows from the time alone, so the time is all that has to be written down of it.
+    async fn wait(&mut self, pollables: &[Resource<DynPollable>]) -> wasmtime::Result<Vec<u32>> {
+        let mut moments = Vec::with_capacity(pollables.len());
+        for pollable in pollables {
+            self.table.get(pollable)?;
+            moments.push(self.timers.get(&pollable.rep()).copied());
+        }
+        loop {
+            let ready = self.ready(&moments).await;
+            match moments.iter().flatten().min() {
+                Some(first) if ready.is_empty() => self.tape.wait_until(*first).await,
+                _ => return Ok(ready),
+            }
+        }
+    }
+
+    async fn ready(&mut self, moments: &[Option<Timestamp>]) -> Vec<u32> {
+        self.tape.flush().await;
+        let timed = moments.iter().any(Option::is_some);
+        let now = if timed { self.tape.now().await } else { self.began };
+        let is_ready = |moment: &Option<Timestamp>| moment.is_none_or(|moment| moment <= now);
+        (0..).zip(moments).filter(|(_, moment)| is_ready(moment)).map(|(index, _)| index).collect()
+    }
+}
+
+/// A stream of randomness that belongs to one purpose.
+fn generator(seed: &Seed, purpose: &str) -> ChaCha20Rng {
+    ChaCha20Rng::from_seed(Sha256::digest([purpose.as_bytes(), &seed.0].concat()).into())
+}
+
+fn number(seed: &Seed) -> u128 {
+    let digest = Sha256::digest([b"insecure-seed", &seed.0[..]].concat());
+    digest.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
+}
+
+/// Holds a place in the table; [`InertWasi::wait`] knows its moment.
+struct Timer;
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Timer {
+    async fn ready(&mut self) {}
 }
 
 impl WasiView for JobCtx {
@@ -91,10 +152,10 @@ pub fn add_to_linker(linker: &mut Linker<JobCtx>) -> wasmtime::Result<()> {
     }
     let l = linker;
     io::error::add_to_linker::<JobCtx, Io>(l, |job| &mut job.wasi().table)?;
-    io::poll::add_to_linker::<JobCtx, HasPoll>(l, |job| BoundedPoll(&mut job.wasi().table))?;
+    io::poll::add_to_linker::<JobCtx, HasPoll>(l, |job| JobPoll(job.wasi()))?;
     io::streams::add_to_linker::<JobCtx, Io>(l, |job| &mut job.wasi().table)?;
-    wasi::clocks::wall_clock::add_to_linker::<JobCtx, WasiClocks>(l, JobCtx::clocks)?;
-    wasi::clocks::monotonic_clock::add_to_linker::<JobCtx, WasiClocks>(l, JobCtx::clocks)?;
+    wall_clock(&mut l.instance("wasi:clocks/wall-clock@0.2.12")?)?;
+    monotonic_clock(&mut l.instance("wasi:clocks/monotonic-clock@0.2.12")?)?;
     wasi::random::random::add_to_linker::<JobCtx, WasiRandom>(l, |job| job.wasi().ctx.random())?;
     wasi::random::insecure::add_to_linker::<JobCtx, WasiRandom>(l, |job| job.wasi().ctx.random())?;
     wasi::random::insecure_seed::add_to_linker::<JobCtx, WasiRandom>(l, |job| job.wasi().ctx.random())?;
@@ -121,40 +182,89 @@ pub fn add_to_linker(linker: &mut Linker<JobCtx>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// `wasi:io/poll` that waits for no more at once than an agent can hold.
+/// The library's own clocks answer without waiting, and a replay may have to read on before it knows what time it was.
+fn wall_clock(clock: &mut LinkerInstance<'_, JobCtx>) -> wasmtime::Result<()> {
+    clock.func_wrap_async("now", |mut store: StoreContextMut<'_, JobCtx>, (): ()| {
+        Box::new(async move {
+            let now = store.data_mut().wasi().tape.now().await.as_millis();
+            let (seconds, millis) = (now.div_euclid(1000), now.rem_euclid(1000));
+            let nanoseconds = u32::try_from(millis).unwrap_or(0) * 1_000_000;
+            Ok((Datetime { seconds: u64::try_from(seconds).unwrap_or(0), nanoseconds },))
+        })
+    })?;
+    clock.func_wrap("resolution", |_: StoreContextMut<'_, JobCtx>, (): ()| {
+        Ok((Datetime { seconds: 0, nanoseconds: 1_000_000 },))
+    })
+}
+
+fn monotonic_clock(clock: &mut LinkerInstance<'_, JobCtx>) -> wasmtime::Result<()> {
+    clock.func_wrap_async("now", |mut store: StoreContextMut<'_, JobCtx>, (): ()| {
+        Box::new(async move {
+            let wasi = store.data_mut().wasi();
+            let millis = wasi.tape.now().await.saturating_since(wasi.began).as_millis();
+            Ok((u64::try_from(millis).unwrap_or(u64::MAX).saturating_mul(TICK_NANOS),))
+        })
+    })?;
+    clock.func_wrap("resolution", |_: StoreContextMut<'_, JobCtx>, (): ()| Ok((TICK_NANOS,)))?;
+    clock.func_wrap("subscribe-instant", |mut store: StoreContextMut<'_, JobCtx>, (instant,): (u64,)| {
+        let wasi = store.data_mut().wasi();
+        let moment = after(wasi.began, instant);
+        Ok((wasi.timer(moment)?,))
+    })?;
+    clock.func_wrap_async("subscribe-duration", |mut store: StoreContextMut<'_, JobCtx>, (duration,): (u64,)| {
+        Box::new(async move {
+            let wasi = store.data_mut().wasi();
+            let moment = after(wasi.tape.now().await, duration);
+            Ok((wasi.timer(moment)?,))
+        })
+    })
+}
+
+/// The first tick that is at least so many nanoseconds after `since`.
+fn after(since: Timestamp, nanos: u64) -> Timestamp {
+    since.saturating_add(std::time::Duration::from_millis(nanos.div_ceil(TICK_NANOS)))
+}
+
+/// `wasi:io/poll` by the time of the job, for no more at once than an agent can hold.
 ///
 /// A list may name the same pollable any number of times, and waiting for a million of them keeps a thread busy.
-struct BoundedPoll<'a>(&'a mut ResourceTable);
+struct JobPoll<'a>(&'a mut InertWasi);
 
 struct HasPoll;
 
 impl HasData for HasPoll {
-    type Data<'a> = BoundedPoll<'a>;
+    type Data<'a> = JobPoll<'a>;
 }
 
-impl io::poll::Host for BoundedPoll<'_> {
+impl io::poll::Host for JobPoll<'_> {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        if pollables.is_empty() {
+            wasmtime::bail!("the agent waits for nothing");
+        }
         if pollables.len() > POLLED_MAX {
             wasmtime::bail!(
                 "the agent waits for {} things at once; at most {POLLED_MAX} are waited for",
                 pollables.len()
             );
         }
-        io::poll::Host::poll(self.0, pollables).await
+        self.0.wait(&pollables).await
     }
 }
 
-impl io::poll::HostPollable for BoundedPoll<'_> {
+impl io::poll::HostPollable for JobPoll<'_> {
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        io::poll::HostPollable::block(self.0, pollable).await
+        self.0.wait(&[pollable]).await.map(drop)
     }
 
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
-        io::poll::HostPollable::ready(self.0, pollable).await
+        self.0.table.get(&pollable)?;
+        let moment = self.0.timers.get(&pollable.rep()).copied();
+        Ok(!self.0.ready(&[moment]).await.is_empty())
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        io::poll::HostPollable::drop(self.0, pollable)
+        self.0.timers.remove(&pollable.rep());
+        io::poll::HostPollable::drop(&mut self.0.table, pollable)
     }
 }
 
@@ -167,91 +277,8 @@ const POLLED_MAX: usize = 4096;
 /// end; this one drops lines beyond the limit and says how many.
 #[derive(Clone)]
 struct Printer {
-    shared: Arc<Mutex<Vec<u8>>>,
-    lines: Arc<Mutex<LineLimit>>,
+    tape: Arc<Tape>,
     level: Level,
-    journal: Arc<Journal>,
-    clock: Clock,
-}
-
-/// A bucket of lines that fills up by the second.
-#[derive(Default)]
-struct LineLimit {
-    per_sec: u32,
-    second: i64,
-    used: u32,
-    dropped: u64,
-}
-
-impl LineLimit {
-    /// Whether a line may pass now, and how many were dropped before it.
-    fn admit(&mut self, now: Timestamp) -> Option<u64> {
-        let second = now.as_millis().div_euclid(1000);
-        if second != self.second {
-            (self.second, self.used) = (second, 0);
-        }
-        if self.used >= self.per_sec {
-            self.dropped += 1;
-            return None;
-        }
-        self.used += 1;
-        Some(std::mem::take(&mut self.dropped))
-    }
-}
-
-impl Printer {
-    fn print(&self, bytes: &[u8]) {
-        let mut line = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            for part in piece.chunks(LINE_BYTES_MAX) {
-                line.extend_from_slice(part);
-                if line.ends_with(b"\n") || line.len() >= LINE_BYTES_MAX {
-                    self.emit(&line);
-                    line.clear();
-                }
-            }
-        }
-    }
-
-    fn emit(&self, line: &[u8]) {
-        let text = String::from_utf8_lossy(line);
-        let text = text.trim_end_matches(['\n', '\r']);
-        if text.is_empty() {
-            return;
-        }
-        let at = self.clock.now();
-        let Some(dropped) = self.lines.lock().unwrap_or_else(PoisonError::into_inner).admit(at) else { return };
-        self.count(dropped, at);
-        self.log(at, self.level, truncate(text, LINE_BYTES_MAX).into_owned());
-    }
-
-    /// Says how many lines are missing here.
-    fn count(&self, dropped: u64, at: Timestamp) {
-        if dropped > 0 {
-            let message = format!("{dropped} printed lines were dropped: the agent prints faster than it may");
-            self.log(at, Level::Warn, message);
-        }
-    }
-
-    fn log(&self, at: Timestamp, level: Level, message: String) {
-        // A full or failed journal ends the job by other ways; a printed line is not worth a second one.
-        let _ = self.journal.append(&Record::Event { at, event: Event::Log { level, message } });
-    }
-}
-
-impl Drop for Printer {
-    /// The last line may lack its line feed, and what was dropped after the last one that passed is still to be counted.
-    fn drop(&mut self) {
-        let mut line = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if Arc::strong_count(&self.shared) == 1 && !line.is_empty() {
-            self.emit(&line);
-            line.clear();
-        }
-        if Arc::strong_count(&self.lines) == 1 {
-            let dropped = std::mem::take(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner).dropped);
-            self.count(dropped, self.clock.now());
-        }
-    }
 }
 
 impl IsTerminal for Printer {
@@ -270,9 +297,10 @@ impl StdoutStream for Printer {
     }
 }
 
+/// Not on any path of an agent's: its streams are those of [`OutputStream`].
 impl AsyncWrite for Printer {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.print(bytes);
+        self.tape.print(self.level, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -287,12 +315,18 @@ impl AsyncWrite for Printer {
 
 #[wasmtime_wasi::async_trait]
 impl Pollable for Printer {
-    async fn ready(&mut self) {}
+    /// Tells what was printed, so that there is room for more.
+    async fn ready(&mut self) {
+        self.tape.flush().await;
+    }
 }
 
 impl OutputStream for Printer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.print(&bytes);
+        if bytes.len() > self.tape.may_print() {
+            return Err(StreamError::trap("the agent printed more than `check-write` allowed"));
+        }
+        self.tape.print(self.level, &bytes);
         Ok(())
     }
 
@@ -301,7 +335,7 @@ impl OutputStream for Printer {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(64 << 10)
+        Ok(self.tape.may_print())
     }
 }
 
@@ -310,10 +344,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_beyond_the_limit_are_dropped_and_counted() {
-        let mut limit = LineLimit { per_sec: 2, ..LineLimit::default() };
-        let at = |millis| Timestamp::from_millis(millis);
-        let admitted: Vec<_> = [0, 1, 2, 3, 1000, 1001].map(|millis| limit.admit(at(millis))).into();
-        assert_eq!(admitted, [Some(0), Some(0), None, None, Some(2), Some(0)]);
+    fn randomness_follows_from_the_seed_and_its_purpose() {
+        use chacha20::rand_core::Rng as _;
+        let draw = |seed: u8, purpose| generator(&Seed([seed; 32]), purpose).next_u64();
+        assert_eq!(draw(1, "random"), draw(1, "random"));
+        assert_ne!(draw(1, "random"), draw(2, "random"));
+        assert_ne!(draw(1, "random"), draw(1, "insecure"));
+        assert_ne!(number(&Seed([1; 32])), number(&Seed([2; 32])));
+    }
+
+    #[test]
+    fn a_timer_is_never_early() {
+        let since = Timestamp::from_millis(1000);
+        for (nanos, expected) in [(0, 1000), (1, 1001), (1_000_000, 1001), (1_000_001, 1002)] {
+            assert_eq!(after(since, nanos), Timestamp::from_millis(expected), "{nanos}");
+        }
     }
 }

@@ -52,6 +52,10 @@ pub struct Limits {
     pub runtime_sec_max: u32,
     /// How long an agent has to unwind once its job is cancelled or its lease has ended.
     pub grace_sec: u32,
+    /// How long an agent that waits stays in memory; it is run again when it has waited. 0: for ever.
+    pub idle_sec: u32,
+    /// How often a host may stop in a row while it takes a job up again, before the job is given up.
+    pub replays_max: u32,
     /// File operations under way at once, of all jobs.
     pub effects_max: usize,
     /// Jobs running at once; 0 means as many as the kernel allows.
@@ -85,6 +89,8 @@ impl Default for Limits {
             runtime_sec_default: 3600,
             runtime_sec_max: 86_400,
             grace_sec: 5,
+            idle_sec: 30,
+            replays_max: 3,
             effects_max: 64,
             live_agents_max: 0,
             principal_jobs_max: 1000,

@@ -1,0 +1,278 @@
+//! What earlier hosts left in the store: jobs that ended are listed, and jobs that did not go on.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use leasehold_core::{
+    error::{ErrorCode, Refusal},
+    job::record::{Accepted, End, Intent, Record},
+    protocol::status::Status,
+};
+
+use super::Jobs;
+use crate::{
+    journal::{self, Journal},
+    runner::Run,
+    sandbox::limits::Limits,
+    store::{Position, StoreError, StreamId},
+    tape::Control,
+};
+
+/// How many streams are looked at in one step when a host starts.
+const PAGE: usize = 256;
+
+/// How many of the newest records say how a job stands.
+const TAIL: usize = 64;
+
+/// The streams of limits begin with this.
+const LIMITS: &str = "limits/";
+
+/// A job that a host began and did not end.
+pub(super) struct Interrupted {
+    accepted: Arc<Accepted>,
+    journal: Arc<Journal>,
+    control: Arc<Control>,
+    /// How often in a row a host has stopped while it took the job up again.
+    stops: u32,
+}
+
+/// How the newest records of a journal say that a job stands.
+#[derive(Debug, Default, PartialEq)]
+struct Tail {
+    status: Option<Status>,
+    /// The call that was under way.
+    in_flight: Option<Intent>,
+    stops: u32,
+}
+
+impl Tail {
+    fn of(records: impl IntoIterator<Item = Record>) -> Self {
+        let mut tail = Self::default();
+        for record in records {
+            match record {
+                Record::Started { .. } => tail.stops += 1,
+                Record::Ended { end, .. } => tail.status = Some(end.status()),
+                Record::Intent(intent) => {
+                    (tail.in_flight, tail.stops) = (Some(intent), 0);
+                }
+                Record::Called(_) | Record::Void { .. } => {
+                    (tail.in_flight, tail.stops) = (None, 0);
+                }
+                Record::Resumed { .. } | Record::Observed(_) | Record::Event { .. } => tail.stops = 0,
+                Record::Accepted(_) | Record::Cancelling { .. } => {}
+            }
+        }
+        tail
+    }
+}
+
+impl Jobs {
+    /// Reads what earlier hosts left in the store. Jobs without an end go on with [`Jobs::resume`].
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn recover(&self) -> anyhow::Result<()> {
+        let store = &*self.world.store;
+        self.keep_limits().await?;
+        let mut after = None;
+        loop {
+            let page = store.streams(journal::JOBS, after.as_ref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (stream, end) in page {
+                if let Err(error) = self.recover_one(&stream, end).await {
+                    tracing::error!(%stream, error = format!("{error:#}"), "a job cannot be read and is left alone");
+                }
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = store.streams(journal::KEYS, after.as_ref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (stream, _) in page {
+                self.complete(&stream).await?;
+            }
+        }
+    }
+
+    /// Lets the jobs go on that earlier hosts did not end. The agents have to be registered.
+    pub fn resume(self: &Arc<Self>) {
+        let interrupted = std::mem::take(&mut *lock(&self.interrupted));
+        if !interrupted.is_empty() {
+            tracing::info!(jobs = interrupted.len(), "jobs that were interrupted go on");
+        }
+        for job in interrupted {
+            tokio::spawn(Arc::clone(self).go_on(job));
+        }
+    }
+
+    async fn go_on(self: Arc<Self>, job: Interrupted) {
+        let Interrupted { accepted, journal, control, stops } = job;
+        let job_id = accepted.job_id;
+        let run = match self.prepare_again(&accepted, stops).await {
+            Ok((agent, limits)) => Run {
+                world: Arc::clone(&self.world),
+                sandbox: Arc::clone(&self.sandbox),
+                agent,
+                accepted,
+                limits,
+                journal,
+                control,
+                interrupted: true,
+                turns: self.turns.clone(),
+            },
+            Err(why) => {
+                tracing::error!(%job_id, why, "a job that was interrupted cannot go on");
+                self.end_by_force(job_id, &why).await;
+                return self.ended(job_id, Status::Error);
+            }
+        };
+        let slot = Arc::clone(&self.turns.slots).acquire_owned().await.expect("the semaphore is never closed");
+        self.see_through(run, slot, None).await;
+    }
+
+    /// Finds what a job began with.
+    async fn prepare_again(
+        &self,
+        accepted: &Accepted,
+        stops: u32,
+    ) -> Result<(Arc<crate::agents::registry::Agent>, Arc<Limits>), String> {
+        let most = self.world.limits.replays_max;
+        if stops > most {
+            return Err(format!(
+                "the host was stopped {most} times in a row while it took the job up again, so the job is given up"
+            ));
+        }
+        let (registry, id, digest) = (Arc::clone(&self.registry), accepted.agent.clone(), accepted.digest.clone());
+        let agent = tokio::task::spawn_blocking(move || registry.pinned(&id, &digest)).await;
+        let agent = agent.map_err(|_| "the host failed while it prepared the agent".to_owned())??;
+        Ok((agent, self.limits_of(accepted).await))
+    }
+
+    async fn recover_one(&self, stream: &StreamId, end: Position) -> anyhow::Result<()> {
+        let store = &*self.world.store;
+        let Some(accepted) = journal::accepted(store, stream).await? else { return Ok(()) };
+        let tail_begins = Position::new(end.get().saturating_sub(TAIL as u64));
+        let tail = store.read(stream, tail_begins, usize::MAX).await?;
+        let tail = tail.iter().map(|stored| Record::decode(&stored.bytes)).collect::<Result<Vec<_>, _>>()?;
+        let tail = Tail::of(tail);
+        if let Some(status) = tail.status {
+            self.remember(&accepted, status, None);
+            self.ended(accepted.job_id, status);
+            return Ok(());
+        }
+        let accepted = Arc::new(accepted);
+        let (control, journal) = (Arc::new(Control::default()), self.journal(accepted.job_id, end));
+        self.remember(&accepted, Status::Running, Some((&control, &journal)));
+        lock(&self.interrupted).push(Interrupted { accepted, journal, control, stops: tail.stops });
+        Ok(())
+    }
+
+    /// Writes the journal of a job whose host was killed after it had written the idempotency key and before the job.
+    async fn complete(&self, key: &StreamId) -> anyhow::Result<()> {
+        let store = &*self.world.store;
+        let Some(accepted) = journal::accepted(store, key).await? else { return Ok(()) };
+        if self.index().jobs.contains_key(&accepted.job_id) {
+            return Ok(());
+        }
+        let stream = journal::stream(accepted.job_id);
+        let record = Record::Accepted(Box::new(accepted));
+        match store.append(&stream, Position::ZERO, vec![Bytes::from(record.encode())]).await {
+            Ok(end) => self.recover_one(&stream, end).await,
+            // The job was written, as it nearly always is.
+            Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes down what agents may use from now on, once, for the host that takes their jobs up again.
+    async fn keep_limits(&self) -> anyhow::Result<()> {
+        let stream = StreamId::new(&format!("{LIMITS}{}", self.world.limits_name))?;
+        let limits = Bytes::from(serde_json::to_vec(&self.world.limits)?);
+        match self.world.store.append(&stream, Position::ZERO, vec![limits]).await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The limits under which a job was accepted.
+    async fn limits_of(&self, accepted: &Accepted) -> Arc<Limits> {
+        if accepted.limits == self.world.limits_name {
+            return Arc::new(self.world.limits.clone());
+        }
+        match limits(&*self.world.store, &accepted.limits).await {
+            Ok(limits) => Arc::new(limits),
+            Err(error) => {
+                // A replay that meets another limit diverges, and says so.
+                tracing::warn!(job_id = %accepted.job_id, %error, "the limits of a job cannot be read");
+                Arc::new(self.world.limits.clone())
+            }
+        }
+    }
+
+    /// Ends a job whose runner is gone.
+    pub(super) async fn end_by_force(&self, job_id: leasehold_core::id::JobId, why: &str) {
+        let journal =
+            self.index().jobs.get(&job_id).and_then(|entry| Some(Arc::clone(&entry.running.as_ref()?.journal)));
+        let Some(journal) = journal else { return };
+        let refusal = Refusal::new(ErrorCode::InternalError, why);
+        let end = End::Failed { status: Status::Error, refusal };
+        let written = match journal.append(&Record::Ended { at: self.world.clock.now(), end }) {
+            Ok(mark) => journal.durable(mark).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            tracing::error!(%job_id, %error, "the end of a job could not be stored");
+        }
+    }
+}
+
+/// Reads limits by their name.
+///
+/// # Errors
+///
+/// If the store does not have them.
+pub async fn limits(store: &dyn crate::store::Store, name: &str) -> anyhow::Result<Limits> {
+    let stream = StreamId::new(&format!("{LIMITS}{name}"))?;
+    let stored = store.read(&stream, Position::ZERO, 1).await?.pop();
+    let stored = stored.ok_or_else(|| anyhow::anyhow!("the stream {stream} is gone"))?;
+    Ok(serde_json::from_slice(&stored.bytes)?)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What it guards is replaced in one step.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use leasehold_core::{protocol::json::Json, time::Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn the_newest_records_say_how_a_job_stands() {
+        let at = Timestamp::from_millis(0);
+        let started = || Record::Started { at };
+        let resumed = || Record::Resumed { at };
+        let intent = || Intent { at, call: 1, operation: "fs.write".into(), args: Json::default(), before: None };
+        let ended = || Record::Ended { at, end: End::Result(Json::default()) };
+        for (records, expected) in [
+            (vec![], Tail::default()),
+            (vec![started()], Tail { stops: 1, ..Tail::default() }),
+            (vec![started(), resumed(), started(), started()], Tail { stops: 2, ..Tail::default() }),
+            (vec![started(), resumed()], Tail::default()),
+            (vec![started(), Record::Intent(intent())], Tail { in_flight: Some(intent()), ..Tail::default() }),
+            (vec![Record::Intent(intent()), Record::Void { at, call: 1 }], Tail::default()),
+            (
+                vec![Record::Intent(intent()), started(), started()],
+                Tail { in_flight: Some(intent()), stops: 2, ..Tail::default() },
+            ),
+            (vec![started(), ended()], Tail { status: Some(Status::Success), stops: 1, ..Tail::default() }),
+        ] {
+            assert_eq!(Tail::of(records), expected);
+        }
+    }
+}

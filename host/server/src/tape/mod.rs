@@ -1,0 +1,639 @@
+//! What an agent is told: as long as its journal knows, what it was told before; from there on, the world.
+//!
+//! A job that a host takes up again, after a crash or after a long wait, is run from its beginning. Whatever the agent
+//! does is held against the next record of its journal: the same call gets the same answer, the same event is already
+//! told, a look at the clock shows the same time. At the end of the journal the tape goes *live*: calls take effect
+//! and everything is written down. So an agent never notices, and whoever watches the job sees one stream.
+//!
+//! An agent that does something else than it did before is *halted*. It never gets an answer again, so nothing it
+//! computes from a wrong past leaves the sandbox, and the runner ends the job.
+//!
+//! There are two things an agent sees that are neither its own doing nor a call's answer: the time, and that it is to
+//! be cancelled. Every look at them is counted, and a look that showed something new is an [`Observation`]. They are
+//! written down before the next record of the agent's own, and nothing waits for the disk for their sake: an
+//! observation nothing followed from may be made anew.
+
+mod lines;
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    fmt,
+    future::pending,
+    sync::{
+        Arc, Mutex as SyncMutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use leasehold_core::{
+    job::record::{Called, End, Intent, Observation, Record, Saw},
+    protocol::{
+        event::{Event, Level},
+        json::Json,
+    },
+    time::Timestamp,
+};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::lines::{LineLimit, Lines};
+use crate::{
+    clock::Clock,
+    journal::{Journal, JournalError, Mark},
+    store::{Position, Store, StreamId},
+};
+
+/// How many records are read from a journal at once.
+const PAGE: usize = 256;
+
+/// Observations are written down once there are so many, though nothing has followed from them yet.
+const OBSERVATIONS_MAX: usize = 1024;
+
+/// How much may have been printed and not yet told before the agent has to wait.
+const PRINTED_BYTES_MAX: usize = 64 << 10;
+
+/// How much of a call or an event is quoted when a job diverges.
+const QUOTED_BYTES_MAX: usize = 300;
+
+/// What the runner, the client's wishes and the agent's context tell each other.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// Set when the client asks for cancellation (ARCP §7.4).
+    pub cancel: CancellationToken,
+    /// When it asked, or when a host that took the job up again learned of it.
+    pub cancelled_at: OnceLock<Timestamp>,
+    /// Whether cancellation was asked for, and so need not be written down again.
+    pub asked_to_cancel: AtomicBool,
+    /// Whether an operation was refused because the lease had ended (ARCP §9.5).
+    pub met_expiry: AtomicBool,
+    /// Whether the job is over: an effect that has not begun by then does not begin.
+    pub over: AtomicBool,
+}
+
+impl Control {
+    /// Tells the agent that its client wants no more of it since `at`.
+    pub fn cancel(&self, at: Timestamp) {
+        // Whoever waits for the token finds the moment.
+        self.cancelled_at.get_or_init(|| at);
+        self.cancel.cancel();
+    }
+}
+
+/// Why an agent gets no further on this tape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// It does something else than its journal says. The text says where.
+    Diverged(String),
+    /// The journal cannot be read.
+    Unreadable(String),
+    /// An offline replay has come to where it was to stop.
+    End,
+    /// It waits until then, and need not be in memory meanwhile.
+    Idle(Timestamp),
+}
+
+/// Why an agent is run from its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// The host that ran it was stopped.
+    Restart,
+    /// It waited for long and was taken out of memory.
+    Wake,
+    /// To see whether it does the same again, without any effect, up to and including a call.
+    Offline {
+        /// The last call that is answered; all of them if there is none.
+        until: Option<u64>,
+    },
+}
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub enum Turn {
+    /// It is done for the first time, as the how-manieth of the job.
+    Live(u64),
+    /// It was done before, with this outcome.
+    Told(Called),
+    /// It was about to be done when the host was stopped, and nobody knows whether it was.
+    InFlight(Intent),
+}
+
+/// The tape of one run.
+pub struct Tape {
+    journal: Arc<Journal>,
+    clock: Clock,
+    control: Arc<Control>,
+    /// How long an agent waits in memory.
+    idle: Option<Duration>,
+    /// One agent asks one question at a time; the lock is for the compiler.
+    state: Mutex<State>,
+    printed: SyncMutex<Lines>,
+    live: CancellationToken,
+    halt: watch::Sender<Option<Halt>>,
+}
+
+struct State {
+    /// What was written down, as long as some of it is left.
+    script: Option<Script>,
+    /// The observations between the last record of the agent's own and the next.
+    observed: VecDeque<Observation>,
+    /// Observations that are not written down yet.
+    unwritten: Vec<Observation>,
+    asks: u64,
+    calls: u64,
+    events: u64,
+    now: Timestamp,
+    cancelled: bool,
+    live: bool,
+    limit: LineLimit,
+}
+
+/// A journal that is read once more, a page at a time.
+struct Script {
+    again: Again,
+    store: Arc<dyn Store>,
+    stream: StreamId,
+    after: Position,
+    page: VecDeque<Record>,
+    cancelling: bool,
+    end: Option<End>,
+}
+
+/// What a tape has played, when the agent has returned.
+#[derive(Debug)]
+pub struct Played {
+    /// How many calls the agent made.
+    pub calls: u64,
+    /// How many events it told.
+    pub events: u64,
+    /// How the journal says the job ended.
+    pub end: Option<End>,
+}
+
+enum Answer {
+    Live,
+    /// As the last time.
+    Same,
+    New(Saw),
+}
+
+impl Tape {
+    /// A tape with nothing on it, of a job accepted at `began`.
+    #[must_use]
+    pub fn blank(
+        journal: Arc<Journal>,
+        clock: Clock,
+        control: Arc<Control>,
+        began: Timestamp,
+        lines_per_sec: u32,
+        idle: Option<Duration>,
+    ) -> Self {
+        let state = State {
+            script: None,
+            observed: VecDeque::new(),
+            unwritten: Vec::new(),
+            asks: 0,
+            calls: 0,
+            events: 0,
+            now: began,
+            cancelled: false,
+            live: false,
+            limit: LineLimit::new(lines_per_sec),
+        };
+        Self {
+            journal,
+            clock,
+            control,
+            idle,
+            state: Mutex::new(state),
+            printed: SyncMutex::default(),
+            live: CancellationToken::new(),
+            halt: watch::Sender::default(),
+        }
+    }
+
+    /// Plays the journal `stream` of `store` first.
+    #[must_use]
+    pub fn playing(mut self, again: Again, store: Arc<dyn Store>, stream: StreamId) -> Self {
+        self.state.get_mut().script = Some(Script {
+            again,
+            store,
+            stream,
+            after: Position::ZERO,
+            page: VecDeque::new(),
+            cancelling: false,
+            end: None,
+        });
+        self
+    }
+
+    /// Returns when the agent is halted, and never otherwise.
+    pub async fn halted(&self) -> Halt {
+        let mut halt = self.halt.subscribe();
+        match halt.wait_for(Option::is_some).await.map(|halt| halt.clone()) {
+            Ok(Some(halt)) => halt,
+            Ok(None) | Err(_) => pending().await,
+        }
+    }
+
+    /// Returns once the agent does something it had not done before.
+    pub async fn caught_up(&self) {
+        self.live.cancelled().await;
+    }
+
+    /// Whether what the agent does now is new.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live.is_cancelled()
+    }
+
+    /// What time it is for the agent. It never goes back.
+    pub async fn now(&self) -> Timestamp {
+        self.time(&mut *self.state.lock().await).await
+    }
+
+    /// Whether the agent is to be cancelled. Once it is, it stays so.
+    pub async fn cancel_requested(&self) -> bool {
+        let mut state = self.state.lock().await;
+        let state = &mut *state;
+        match self.ask(state).await {
+            Answer::Live if self.control.cancel.is_cancelled() && !state.cancelled => {
+                state.cancelled = true;
+                self.note(state, Saw::Cancel);
+            }
+            Answer::Live | Answer::Same => {}
+            Answer::New(Saw::Cancel) => state.cancelled = true,
+            Answer::New(Saw::Time(_)) => {
+                match self.diverged(state, "a look at the clock", "whether it is cancelled").await {}
+            }
+        }
+        state.cancelled
+    }
+
+    /// Waits until a moment, unless the agent has waited for it before.
+    ///
+    /// It is no moment of the agent's until it looks at the clock again.
+    pub async fn wait_until(&self, moment: Timestamp) {
+        {
+            let mut state = self.state.lock().await;
+            let state = &mut *state;
+            self.tell_printed(state).await;
+            if !state.observed.is_empty() || self.front(state).await.is_some() {
+                return;
+            }
+            self.go_live(state).await;
+            // Since when it waits must outlive the host, or it would wait all over again.
+            self.write_observations(state);
+        }
+        let left = moment.saturating_since(self.clock.now());
+        let Some(idle) = self.idle.filter(|idle| left > *idle * 2) else {
+            return self.clock.sleep_until(moment).await;
+        };
+        self.clock.sleep_until(self.clock.now().saturating_add(idle)).await;
+        match self.halt(Halt::Idle(moment)).await {}
+    }
+
+    /// Tells an event, unless it has been told.
+    ///
+    /// # Errors
+    ///
+    /// If the journal takes no more.
+    pub async fn event(&self, event: Event) -> Result<(), JournalError> {
+        let mut state = self.state.lock().await;
+        self.tell_printed(&mut state).await;
+        self.tell(&mut state, event).await
+    }
+
+    /// Announces a call and says what becomes of it.
+    ///
+    /// # Errors
+    ///
+    /// If the journal takes no more.
+    pub async fn call(&self, operation: &str, args: &Json) -> Result<Turn, JournalError> {
+        let mut state = self.state.lock().await;
+        let state = &mut *state;
+        self.tell_printed(state).await;
+        if let Some(Script { again: Again::Offline { until: Some(until) }, .. }) = &state.script
+            && state.calls >= *until
+        {
+            match self.halt(Halt::End).await {}
+        }
+        state.calls += 1;
+        let call = state.calls;
+        let same = |number: u64, was: &str, of: &Json| number == call && was == operation && of == args;
+        loop {
+            match self.next(state).await {
+                None => {
+                    self.journal.room().await?;
+                    return Ok(Turn::Live(call));
+                }
+                Some(Record::Called(called)) if same(called.call, &called.operation, &called.args) => {
+                    return Ok(Turn::Told(called));
+                }
+                Some(Record::Intent(intent)) if same(intent.call, &intent.operation, &intent.args) => {
+                    match self.front(state).await {
+                        // What became of it follows.
+                        Some(Record::Called(_) | Record::Void { .. }) => {}
+                        Some(other) => {
+                            let other = describe(other);
+                            match self.diverged(state, &other, &quote(operation, args)).await {}
+                        }
+                        None => {
+                            self.go_live(state).await;
+                            return Ok(Turn::InFlight(intent));
+                        }
+                    }
+                }
+                // The call begins anew.
+                Some(Record::Void { call: void, .. }) if void == call => {}
+                Some(other) => match self.diverged(state, &describe(&other), &quote(operation, args)).await {},
+            }
+        }
+    }
+
+    /// Writes a record of a live call, after everything the agent saw before it.
+    ///
+    /// # Errors
+    ///
+    /// If the journal takes no more.
+    pub async fn record(&self, record: &Record) -> Result<Mark, JournalError> {
+        let mut state = self.state.lock().await;
+        self.write_observations(&mut state);
+        self.journal.append(record)
+    }
+
+    /// Halts an agent whose past cannot be read.
+    pub async fn unreadable<T>(&self, why: String) -> T {
+        match self.halt(Halt::Unreadable(why)).await {}
+    }
+
+    /// Takes what the agent prints. It is told with whatever the agent does next.
+    pub fn print(&self, level: Level, bytes: &[u8]) {
+        self.lines().print(level, bytes);
+    }
+
+    /// How much more may be printed before it is told.
+    #[must_use]
+    pub fn may_print(&self) -> usize {
+        PRINTED_BYTES_MAX.saturating_sub(self.lines().bytes())
+    }
+
+    /// Tells what was printed.
+    pub async fn flush(&self) {
+        self.tell_printed(&mut *self.state.lock().await).await;
+    }
+
+    /// Tells the rest of what was printed once the agent has returned, and that it ought not to have returned if its
+    /// journal goes on.
+    pub async fn finish(&self) -> Played {
+        let mut state = self.state.lock().await;
+        let state = &mut *state;
+        self.lines().finish();
+        self.tell_printed(state).await;
+        let dropped = state.limit.dropped();
+        self.tell_dropped(state, dropped).await;
+        let rest = self.front(state).await.map(describe);
+        if let Some(expected) = rest.or_else(|| (!state.observed.is_empty()).then(|| "another look".to_owned())) {
+            match self.diverged(state, &expected, "its return").await {}
+        }
+        let end = state.script.as_mut().and_then(|script| script.end.take());
+        match &state.script {
+            Some(Script { again: Again::Offline { .. }, .. }) => {}
+            _ => self.go_live(state).await,
+        }
+        Played { calls: state.calls, events: state.events, end }
+    }
+
+    fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
+        self.printed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn tell(&self, state: &mut State, event: Event) -> Result<(), JournalError> {
+        state.events += 1;
+        match self.next(state).await {
+            None => {
+                self.journal.room().await?;
+                self.write_observations(state);
+                self.journal.append(&Record::Event { at: self.clock.now(), event }).map(drop)
+            }
+            Some(Record::Event { event: was, .. }) if was == event => Ok(()),
+            Some(other) => {
+                let mut expected = describe(&other);
+                let got = describe_event(&event);
+                if expected == got {
+                    expected = format!("{expected} that says something else");
+                }
+                match self.diverged(state, &expected, &got).await {}
+            }
+        }
+    }
+
+    async fn tell_printed(&self, state: &mut State) {
+        loop {
+            let next = self.lines().next();
+            let Some((level, message)) = next else { return };
+            let now = self.time(state).await;
+            let Some(dropped) = state.limit.admit(now) else { continue };
+            self.tell_dropped(state, dropped).await;
+            // A full or failed journal ends the job by other ways; a printed line is not worth a second one.
+            let _ = self.tell(state, Event::Log { level, message }).await;
+        }
+    }
+
+    /// Says how many lines are missing here.
+    async fn tell_dropped(&self, state: &mut State, dropped: u64) {
+        if dropped > 0 {
+            let message = format!("{dropped} printed lines were dropped: the agent prints faster than it may");
+            // As above.
+            let _ = self.tell(state, Event::Log { level: Level::Warn, message }).await;
+        }
+    }
+
+    async fn time(&self, state: &mut State) -> Timestamp {
+        match self.ask(state).await {
+            Answer::Live => {
+                let now = self.clock.now();
+                if now > state.now {
+                    state.now = now;
+                    self.note(state, Saw::Time(now));
+                }
+            }
+            Answer::Same => {}
+            Answer::New(Saw::Time(at)) => state.now = at,
+            Answer::New(Saw::Cancel) => {
+                match self.diverged(state, "whether it is cancelled", "a look at the clock").await {}
+            }
+        }
+        state.now
+    }
+
+    /// Counts a question, and finds the answer it had if it was asked before.
+    async fn ask(&self, state: &mut State) -> Answer {
+        state.asks += 1;
+        let asks = state.asks;
+        loop {
+            match state.observed.front() {
+                Some(Observation { ask, .. }) if *ask > asks => return Answer::Same,
+                Some(Observation { ask, .. }) if *ask == asks => {
+                    let saw = state.observed.pop_front().map(|observation| observation.saw);
+                    return saw.map_or(Answer::Same, Answer::New);
+                }
+                Some(_) => match self.diverged(state, "another look", "this one").await {},
+                None => {}
+            }
+            match self.front(state).await {
+                Some(Record::Observed(_)) => {
+                    let next = state.script.as_mut().and_then(|script| script.page.pop_front());
+                    if let Some(Record::Observed(observations)) = next {
+                        state.observed = observations.into();
+                    }
+                }
+                // Nothing new was seen before what follows.
+                Some(_) => return Answer::Same,
+                None => {
+                    self.go_live(state).await;
+                    return Answer::Live;
+                }
+            }
+        }
+    }
+
+    fn note(&self, state: &mut State, saw: Saw) {
+        state.unwritten.push(Observation { ask: state.asks, saw });
+        if state.unwritten.len() >= OBSERVATIONS_MAX {
+            self.write_observations(state);
+        }
+    }
+
+    fn write_observations(&self, state: &mut State) {
+        if !state.unwritten.is_empty() {
+            // A journal that takes no more ends the job, and whatever comes next meets the same error.
+            let _ = self.journal.append(&Record::Observed(std::mem::take(&mut state.unwritten)));
+        }
+    }
+
+    /// Takes the next record of the agent's own; there is none once the tape is live.
+    async fn next(&self, state: &mut State) -> Option<Record> {
+        if !state.observed.is_empty() {
+            match self.diverged(state, "another look at the clock", "something else").await {}
+        }
+        if self.front(state).await.is_none() {
+            self.go_live(state).await;
+            return None;
+        }
+        state.script.as_mut().and_then(|script| script.page.pop_front())
+    }
+
+    /// Shows the next record of the agent's own.
+    async fn front<'s>(&self, state: &'s mut State) -> Option<&'s Record> {
+        loop {
+            let script = state.script.as_mut()?;
+            let taken = match script.page.front() {
+                None => match script.read(&self.journal).await {
+                    Ok(true) => continue,
+                    Ok(false) => return None,
+                    Err(error) => match self.halt(Halt::Unreadable(error)).await {},
+                },
+                Some(
+                    Record::Observed(_)
+                    | Record::Intent(_)
+                    | Record::Void { .. }
+                    | Record::Called(_)
+                    | Record::Event { .. },
+                ) => break,
+                Some(_) => script.page.pop_front(),
+            };
+            match taken {
+                Some(Record::Cancelling { .. }) => script.cancelling = true,
+                Some(Record::Ended { end, .. }) => script.end = Some(end),
+                _ => {}
+            }
+        }
+        state.script.as_ref().and_then(|script| script.page.front())
+    }
+
+    /// From here on the agent does what it had not done before.
+    async fn go_live(&self, state: &mut State) {
+        if let Some(script) = &state.script {
+            match script.again {
+                Again::Offline { .. } => match self.halt(Halt::End).await {},
+                Again::Restart => {
+                    if script.cancelling {
+                        self.control.asked_to_cancel.store(true, Ordering::Relaxed);
+                        self.control.cancel(self.clock.now());
+                    }
+                    // A journal that takes no more ends the job.
+                    let _ = self.journal.append(&Record::Resumed { at: self.clock.now() });
+                }
+                Again::Wake => {}
+            }
+            state.script = None;
+        }
+        if !std::mem::replace(&mut state.live, true) {
+            self.live.cancel();
+        }
+    }
+
+    async fn diverged(&self, state: &State, expected: &str, got: &str) -> Infallible {
+        let call = state.calls.max(1);
+        self.halt(Halt::Diverged(format!("diverged at call {call}: expected {expected}, got {got}"))).await
+    }
+
+    /// Never gives the agent an answer again.
+    async fn halt(&self, halt: Halt) -> Infallible {
+        self.halt.send_modify(|known| {
+            known.get_or_insert(halt);
+        });
+        pending().await
+    }
+}
+
+impl Script {
+    /// Reads on; `false` at the end.
+    async fn read(&mut self, journal: &Journal) -> Result<bool, String> {
+        let page = self.store.read(&self.stream, self.after, PAGE).await.map_err(|error| error.to_string())?;
+        let Some(last) = page.last() else { return Ok(false) };
+        self.after = last.position;
+        for stored in &page {
+            let record = Record::decode(&stored.bytes)
+                .map_err(|error| format!("{} at {}: {error}", self.stream, stored.position))?;
+            self.page.push_back(record);
+        }
+        if self.again == Again::Restart {
+            // What an earlier host wrote counts too; should it be too much, the job ends by that.
+            let _ = journal.charge(page.iter().map(|stored| stored.bytes.len() as u64).sum());
+        }
+        Ok(true)
+    }
+}
+
+fn describe(record: &Record) -> String {
+    match record {
+        Record::Called(Called { operation, args, .. }) | Record::Intent(Intent { operation, args, .. }) => {
+            quote(operation, args)
+        }
+        Record::Event { event, .. } => describe_event(event),
+        Record::Observed(_) => "another look at the clock".to_owned(),
+        _ => "something of the host's own".to_owned(),
+    }
+}
+
+fn describe_event(event: &Event) -> String {
+    let kind = serde_json::to_value(event).ok().and_then(|event| Some(event["kind"].as_str()?.to_owned()));
+    format!("the event `{}`", kind.unwrap_or_default())
+}
+
+fn quote(operation: &str, args: &Json) -> String {
+    let text = format!("`{operation} {}`", args.as_str());
+    match text.len() > QUOTED_BYTES_MAX {
+        true => format!("{}…`", &text[..text.floor_char_boundary(QUOTED_BYTES_MAX)]),
+        false => text,
+    }
+}
+
+impl fmt::Debug for Tape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tape").field("live", &self.is_live()).finish_non_exhaustive()
+    }
+}
