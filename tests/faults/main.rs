@@ -1,4 +1,5 @@
 //! A host that is killed, a disk that fails: what was shown is kept, and what was accepted has an end.
 
 mod killed;
+mod replay;
 mod store;

@@ -8,6 +8,7 @@
 
 pub mod host;
 pub mod http;
+pub mod mortal;
 pub mod program;
 pub mod raw;
 

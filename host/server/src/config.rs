@@ -65,6 +65,8 @@ pub struct Server {
     pub heartbeat_interval_sec: u32,
     /// How long a lost session can be resumed (ARCP §6.3).
     pub resume_window_sec: u32,
+    /// How long a host that stops waits for calls that are under way.
+    pub drain_sec: u32,
     /// How SQLite waits for the disk: `full` survives power loss, `normal` only a crash of the host.
     pub synchronous: Synchronous,
 }
@@ -93,6 +95,7 @@ impl Default for Server {
             handshake_timeout_sec: 10,
             heartbeat_interval_sec: 30,
             resume_window_sec: 600,
+            drain_sec: 10,
             synchronous: Synchronous::Full,
         }
     }
@@ -295,6 +298,18 @@ impl Config {
             Ok(Mount { at, dir: entry.path.clone(), writable: entry.mode == MountMode::Rw })
         };
         self.mounts.iter().map(mount).collect()
+    }
+
+    /// The file of the journals.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.server.data.join("journal.sqlite")
+    }
+
+    /// The folder of compiled agents.
+    #[must_use]
+    pub fn compiled(&self) -> PathBuf {
+        self.server.compiled.clone().unwrap_or_else(|| self.server.data.join("compiled"))
     }
 
     /// The settings of sessions.

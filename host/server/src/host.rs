@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use leasehold_core::{id::Principal, secret::Secret};
@@ -83,7 +84,7 @@ impl Host {
         let (store, sqlite) = match parts.store {
             Some(store) => (store, None),
             None => {
-                let sqlite = Arc::new(open_sqlite(&config, &data)?);
+                let sqlite = Arc::new(open_sqlite(&config)?);
                 (Arc::clone(&sqlite) as Arc<dyn Store>, Some(sqlite))
             }
         };
@@ -91,8 +92,7 @@ impl Host {
         let sandbox = Sandbox::new(&config.limits, live_agents)
             .map_err(|error| StartError::new("limits: the machine cannot hold so many agents", format!("{error:#}")))?;
         let sandbox = Arc::new(sandbox);
-        let cache = Cache::open(config.server.compiled.clone().unwrap_or_else(|| data.join("compiled")))
-            .map_err(|error| StartError(error.to_string()))?;
+        let cache = Cache::open(config.compiled()).map_err(|error| StartError(error.to_string()))?;
         let registry = Registry::new(Arc::clone(&sandbox), cache, config.limits.component_bytes_max);
         let registry = Arc::new(registry);
         let world = Arc::new(World::new(parts.clock, mounts, config.limits.clone(), Arc::clone(&store)));
@@ -180,8 +180,9 @@ impl Host {
         self.desk.stopping.cancel();
     }
 
-    /// Closes the store; everything acknowledged is on the disk before and after.
+    /// Stops the jobs where they are and closes the store. The next host on the same data goes on with them.
     pub async fn close(self) {
+        self.desk.jobs.stop(Duration::from_secs(self.config.server.drain_sec.into())).await;
         if let Some(sqlite) = &self.sqlite {
             sqlite.close().await;
         }
@@ -276,13 +277,13 @@ fn data_folder(dir: PathBuf) -> Result<PathBuf, StartError> {
     Ok(dir)
 }
 
-fn open_sqlite(config: &Config, data: &Path) -> Result<Sqlite, StartError> {
+fn open_sqlite(config: &Config) -> Result<Sqlite, StartError> {
     let synchronous = match config.server.synchronous {
         Synchronous::Full => sqlite::Synchronous::Full,
         Synchronous::Normal => sqlite::Synchronous::Normal,
     };
     let options = SqliteOptions { synchronous, ..SqliteOptions::default() };
-    Sqlite::open(&data.join("journal.sqlite"), options).map_err(|error| StartError::new("server.data", chain(&error)))
+    Sqlite::open(&config.journal(), options).map_err(|error| StartError::new("server.data", chain(&error)))
 }
 
 /// An error and what caused it, on one line.

@@ -7,6 +7,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::Poll,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -26,8 +27,10 @@ use leasehold_core::{
     time::Timestamp,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::recovery::limits;
 use crate::{
     agents::registry::{Agent, Registry},
     capability::World,
@@ -53,9 +56,6 @@ const SUMMARY_BYTES: usize = 512;
 /// How many ended jobs are kept for listings; the oldest leave first.
 const ENDED_MAX: usize = 10_000;
 
-/// How many agents are run from their beginning at once, for each processor. They compute, and wait for little.
-const REPLAYS_PER_PROCESSOR: usize = 4;
-
 /// Makes jobs, runs them, and knows where they are.
 pub struct Jobs {
     world: Arc<World>,
@@ -65,6 +65,9 @@ pub struct Jobs {
     turns: Turns,
     live_agents: usize,
     index: Mutex<Index>,
+    /// What runs jobs, and what stops that.
+    tasks: TaskTracker,
+    frozen: CancellationToken,
     /// What earlier hosts began and did not end, until [`Jobs::resume`].
     interrupted: Mutex<Vec<recovery::Interrupted>>,
 }
@@ -115,13 +118,10 @@ impl Jobs {
         policy: Arc<Policy>,
         live_agents: usize,
     ) -> Arc<Self> {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        let turns = Turns {
-            slots: Arc::new(Semaphore::new(live_agents.min(Semaphore::MAX_PERMITS))),
-            replays: Arc::new(Semaphore::new(processors * REPLAYS_PER_PROCESSOR)),
-        };
+        let turns = Turns::new(live_agents);
         let (index, interrupted) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { world, sandbox, registry, policy, turns, live_agents, index, interrupted })
+        let (tasks, frozen) = (TaskTracker::new(), CancellationToken::new());
+        Arc::new(Self { world, sandbox, registry, policy, turns, live_agents, index, tasks, frozen, interrupted })
     }
 
     /// What all jobs share.
@@ -245,7 +245,7 @@ impl Jobs {
             interrupted: false,
             turns: self.turns.clone(),
         };
-        tokio::spawn(Arc::clone(self).see_through(run, slot, Some(hold)));
+        self.tasks.spawn(Arc::clone(self).see_through(run, slot, Some(hold)));
         journal.durable(mark).await.map_err(|error| broken(&error))?;
         Ok(Submitted { accepted, fresh: true })
     }
@@ -260,7 +260,11 @@ impl Jobs {
         drop(hold);
         let outcome = match first {
             Poll::Ready(outcome) => outcome,
-            Poll::Pending => run.await,
+            Poll::Pending => tokio::select! {
+                outcome = &mut run => outcome,
+                // The next host goes on from what is in the journal.
+                () = self.frozen.cancelled() => return,
+            },
         };
         let status = match outcome {
             Ok(status) => status,
@@ -272,6 +276,28 @@ impl Jobs {
         };
         self.ended(job_id, status);
         tracing::info!(%job_id, status = %status, "job ended");
+    }
+
+    /// Stops every job where it is, between two calls if `patience` lasts, with everything it did in its journal.
+    ///
+    /// The jobs have not ended: the next host goes on with them.
+    pub async fn stop(&self, patience: Duration) {
+        if tokio::time::timeout(patience, self.world.drain()).await.is_err() {
+            tracing::warn!(
+                "some calls were still under way when the host stopped; their outcome is found out at the next start"
+            );
+        }
+        self.frozen.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        let journals: Vec<_> = {
+            let index = self.index();
+            index.jobs.values().filter_map(|entry| Some(Arc::clone(&entry.running.as_ref()?.journal))).collect()
+        };
+        for journal in journals {
+            // One that failed has said so.
+            let _ = tokio::time::timeout(patience, journal.flushed()).await;
+        }
     }
 
     fn journal(&self, job_id: JobId, last: Position) -> Arc<Journal> {

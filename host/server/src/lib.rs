@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod journal;
 pub mod policy;
 pub mod project;
+pub mod replay;
 pub mod runner;
 pub mod sandbox;
 pub mod scaffold;

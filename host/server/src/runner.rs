@@ -13,8 +13,11 @@ use std::{
 
 use leasehold_core::{
     error::{ErrorCode, Refusal},
-    job::record::{Accepted, End, Record},
-    protocol::{event::Event, json::Json, status::Status},
+    job::{
+        chunks::Chunks,
+        record::{Accepted, End, Record},
+    },
+    protocol::{json::Json, status::Status},
     time::Timestamp,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,7 +31,7 @@ use crate::{
         instance::{self, Ran},
         limits::Limits,
     },
-    tape::{Again, Control, Halt, Tape},
+    tape::{Again, Control, Halt, Played, Tape},
 };
 
 /// The most of an agent's own error message that is passed on.
@@ -77,6 +80,29 @@ struct Ends {
     lease_end: Option<Timestamp>,
 }
 
+impl Turns {
+    /// Turns for at most `live_agents` agents in memory.
+    #[must_use]
+    pub fn new(live_agents: usize) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        Self { slots: semaphore(live_agents), replays: semaphore(processors * REPLAYS_PER_PROCESSOR) }
+    }
+}
+
+/// What came of running a finished job once more.
+#[derive(Debug)]
+pub struct Replayed {
+    /// How many calls it made.
+    pub calls: u64,
+    /// How many events it told.
+    pub events: u64,
+    /// What it came to, or why it got no further.
+    pub ended: Result<End, Halt>,
+    /// What its journal says it came to, if it was read that far.
+    pub recorded: Option<End>,
+}
+
 /// How one run of an agent came out.
 enum Outcome {
     /// It is the end of the job.
@@ -84,6 +110,9 @@ enum Outcome {
     /// The agent is to be run again, not before that moment.
     Again(Timestamp),
 }
+
+/// How many agents catch up at once, for each processor. They compute, and wait for little.
+const REPLAYS_PER_PROCESSOR: usize = 4;
 
 /// How long one agent that catches up keeps others from doing so.
 const CATCHING_UP_MAX: Duration = Duration::from_secs(2);
@@ -96,8 +125,8 @@ const UNREADABLE_MAX: u32 = 5;
 
 /// What ended the wait for an agent.
 enum Stop {
-    /// It ended by itself.
-    Ran(Ran),
+    /// It ended by itself, in this way.
+    Ran(End),
     /// The client's cancellation went unheeded for the grace time (ARCP §7.4).
     Cancelled,
     /// It ran longer than it may.
@@ -194,19 +223,10 @@ impl Run {
             None => None,
             Some(_) => Some(Arc::clone(&self.turns.replays).acquire_owned().await.expect("it is never closed")),
         };
-        let tape = Arc::new(self.tape(again));
-        let context = JobCtx::new(
-            Arc::clone(&self.world),
-            Arc::clone(&self.accepted),
-            Arc::clone(&self.limits),
-            Arc::clone(&self.control),
-            Arc::clone(&self.journal),
-            Arc::clone(&tape),
-        );
-        let mut store = instance::store(&self.sandbox, &self.limits, context);
+        let (tape, mut store) = self.stage(again);
         let stop = tokio::select! {
             biased;
-            ran = instance::run(&mut store, &self.agent.pre, self.accepted.input.as_str()) => Stop::Ran(ran),
+            end = self.perform(&mut store, &tape) => Stop::Ran(end),
             halt = tape.halted() => Stop::Halted(halt),
             never = holding(place, &tape) => match never {},
             () = self.after_cancel() => Stop::Cancelled,
@@ -225,7 +245,7 @@ impl Run {
                 }
             }
             // What others take may be free later, and nothing of this run has been seen.
-            Stop::Ran(Ran::Crashed(_)) if !tape.is_live() && store.data_mut().memory().host_full() => {
+            Stop::Ran(End::Failed { .. }) if !tape.is_live() && store.data_mut().memory().host_full() => {
                 return Outcome::Again(now.saturating_add(PAUSE));
             }
             _ => {}
@@ -234,16 +254,56 @@ impl Run {
         store.data_mut().abandon().await;
         // What was printed last, and what the journal knows of a cancellation, come before the end.
         let stop = match stop {
-            Stop::Ran(ran) => tokio::select! {
+            Stop::Ran(end) => tokio::select! {
                 biased;
-                _ = tape.finish() => Stop::Ran(ran),
+                () = tape.finish() => Stop::Ran(end),
                 halt = tape.halted() => Stop::Halted(halt),
             },
             stop => stop,
         };
-        let end = self.end(stop, store.data_mut());
+        let end = self.end(stop);
         // An agent may not notice that its journal has ended, and what it returns then is only a part of what it did.
         Outcome::End(self.journal.fault().map_or(end, |error| journal_end(&error)))
+    }
+
+    /// Runs a finished job once more, without any effect, to see whether it does the same again.
+    pub async fn replay(self, until: Option<u64>) -> Replayed {
+        let (tape, mut store) = self.stage(Some(Again::Offline { until }));
+        let ended = tokio::select! {
+            biased;
+            ended = async {
+                let end = self.perform(&mut store, &tape).await;
+                tape.finish().await;
+                Ok(end)
+            } => ended,
+            halt = tape.halted() => Err(halt),
+        };
+        let Played { calls, events, end } = tape.played().await;
+        Replayed { calls, events, ended, recorded: end }
+    }
+
+    /// Puts an agent and its tape together.
+    fn stage(&self, again: Option<Again>) -> (Arc<Tape>, wasmtime::Store<JobCtx>) {
+        let tape = Arc::new(self.tape(again));
+        let context = JobCtx::new(
+            Arc::clone(&self.world),
+            Arc::clone(&self.accepted),
+            Arc::clone(&self.limits),
+            Arc::clone(&self.control),
+            Arc::clone(&self.journal),
+            Arc::clone(&tape),
+        );
+        let store = instance::store(&self.sandbox, &self.limits, context);
+        (tape, store)
+    }
+
+    /// Runs the agent and says what its job comes to, if nothing else ends it.
+    async fn perform(&self, store: &mut wasmtime::Store<JobCtx>, tape: &Tape) -> End {
+        match instance::run(store, &self.agent.pre, self.accepted.input.as_str()).await {
+            Ran::Crashed(why) => failed(Status::Error, ErrorCode::InternalError, &why),
+            Ran::Returned(Err(error)) => agent_error(&error),
+            Ran::Returned(Ok(text)) => self.success(text, store.data_mut().chunks(), tape).await,
+        }
     }
 
     fn tape(&self, again: Option<Again>) -> Tape {
@@ -281,7 +341,7 @@ impl Run {
     /// A cancellation that was acknowledged is how the job ends, whatever its
     /// agent returned meanwhile; so is a lease that ended under an agent that
     /// went on trying.
-    fn end(&self, stop: Stop, context: &mut JobCtx) -> End {
+    fn end(&self, stop: Stop) -> End {
         match stop {
             Stop::Journal(error) => return journal_end(&error),
             Stop::Halted(Halt::Diverged(how)) => {
@@ -303,9 +363,7 @@ impl Run {
             }
             Stop::LeaseExpired => self.expired(),
             Stop::Ran(_) if self.control.met_expiry.load(Ordering::Relaxed) => self.expired(),
-            Stop::Ran(Ran::Crashed(why)) => failed(Status::Error, ErrorCode::InternalError, &why),
-            Stop::Ran(Ran::Returned(Err(error))) => agent_error(&error),
-            Stop::Ran(Ran::Returned(Ok(text))) => self.success(text, context),
+            Stop::Ran(end) => end,
             Stop::Cancelled | Stop::Journal(_) | Stop::Halted(_) => unreachable!("decided above"),
         }
     }
@@ -315,8 +373,8 @@ impl Run {
         failed(Status::Error, ErrorCode::LeaseExpired, &format!("the lease of the job expired{at}"))
     }
 
-    fn success(&self, text: String, context: &mut JobCtx) -> End {
-        let max = self.world.limits.result_bytes_max;
+    async fn success(&self, text: String, chunks: &mut Chunks, tape: &Tape) -> End {
+        let max = self.limits.result_bytes_max;
         if text.len() > max {
             let message = format!(
                 "the agent returned {} bytes; a result in one message has at most {max}: stream it with `output`",
@@ -331,7 +389,6 @@ impl Run {
                 return failed(Status::Error, ErrorCode::InternalError, &message);
             }
         };
-        let chunks = context.chunks();
         if !chunks.begun() {
             return End::Result(result);
         }
@@ -346,18 +403,11 @@ impl Run {
         };
         if !chunks.finished()
             && let Ok(last) = chunks.finish()
+            && let Err(error) = tape.event(last).await
         {
-            let closed = self.close_stream(last);
-            if let Err(error) = closed {
-                return journal_end(&error);
-            }
+            return journal_end(&error);
         }
         End::Streamed { result_id: chunks.result_id(), size: chunks.size(), summary }
-    }
-
-    fn close_stream(&self, last: Event) -> Result<(), JournalError> {
-        let at = self.world.clock.now();
-        self.journal.append(&Record::Event { at, event: last }).map(|_| ())
     }
 }
 

@@ -16,6 +16,7 @@ mod output;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -43,7 +44,8 @@ use leasehold_core::{
     },
 };
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::{HasSelf, Linker};
 
 use self::{
@@ -73,6 +75,10 @@ pub struct World {
     pub limits_name: String,
     /// Where journals and large answers go.
     pub store: Arc<dyn Store>,
+    /// How many calls have begun that cannot be repeated and whose outcome is not written down.
+    begun: watch::Sender<usize>,
+    /// Set when the host is about to stop: no such call begins any more.
+    draining: CancellationToken,
     /// One permit a file effect under way: effects that hang in a file system leave threads for everything else.
     effects: Arc<Semaphore>,
     /// The memory of all agents together.
@@ -85,7 +91,35 @@ impl World {
     pub fn new(clock: Clock, mounts: Arc<Mounts>, limits: Limits, store: Arc<dyn Store>) -> Self {
         let effects = Arc::new(Semaphore::new(limits.effects_max.clamp(1, Semaphore::MAX_PERMITS)));
         let limits_name = limits.digest();
-        Self { clock, mounts, limits, limits_name, store, effects, memory: Arc::default() }
+        let (begun, draining) = (watch::Sender::default(), CancellationToken::new());
+        Self { clock, mounts, limits, limits_name, store, begun, draining, effects, memory: Arc::default() }
+    }
+
+    /// Lets no call begin any more that cannot be repeated, and returns once every one that has begun has its outcome.
+    pub async fn drain(&self) {
+        self.draining.cancel();
+        // The sender lives as long as this does.
+        let _ = self.begun.subscribe().wait_for(|begun| *begun == 0).await;
+    }
+
+    /// Begins a call that cannot be repeated, or waits for ever if the host is about to stop: the next host makes it.
+    async fn begin(&self) -> Begun {
+        self.begun.send_modify(|begun| *begun += 1);
+        let begun = Begun(self.begun.clone());
+        if !self.draining.is_cancelled() {
+            return begun;
+        }
+        drop(begun);
+        pending().await
+    }
+}
+
+/// A call that cannot be repeated, until its outcome is written down.
+struct Begun(watch::Sender<usize>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.send_modify(|begun| *begun -= 1);
     }
 }
 
@@ -303,6 +337,7 @@ impl JobCtx {
             Turn::Live(call) => (call, None),
             Turn::InFlight(intent) => (intent.call, Some(intent)),
         };
+        let _begun = if asked.repeatable { None } else { Some(self.world.begin().await) };
         let result = match op.map_err(Failure::from).and_then(|op| self.permit(op)) {
             Ok(permit) => self.perform(call, &asked, permit, in_flight, effect).await?,
             Err(failure) => Err(failure),

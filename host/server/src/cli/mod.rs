@@ -5,6 +5,7 @@ mod demo;
 mod follow;
 mod hosting;
 mod jobs;
+mod journal;
 mod output;
 
 use std::{
@@ -73,6 +74,12 @@ enum Command {
     Submit(Box<jobs::SubmitArgs>),
     /// List the jobs of a host.
     Jobs(jobs::JobsArgs),
+    /// Print a job's journal: everything that happened to it.
+    Journal(journal::JournalArgs),
+    /// Run a job once more from its journal, without any effect, and say whether it does the same again.
+    ///
+    /// Exit code 1 says that it does not.
+    Replay(journal::ReplayArgs),
     /// List the agents of a host.
     Agents(agents::AgentsArgs),
     /// Show what a component is and the authority it could ever use.
@@ -255,6 +262,8 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Run(args) => jobs::run(*args).await,
         Command::Submit(args) => jobs::submit(*args).await,
         Command::Jobs(args) => jobs::list(args).await,
+        Command::Journal(args) => journal::print(args).await,
+        Command::Replay(args) => journal::run_again(args).await,
         Command::Agents(args) => agents::list(args).await,
         Command::Inspect(args) => agents::inspect(&args),
         Command::New(args) => agents::new(&args),

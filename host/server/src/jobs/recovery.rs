@@ -104,7 +104,7 @@ impl Jobs {
             tracing::info!(jobs = interrupted.len(), "jobs that were interrupted go on");
         }
         for job in interrupted {
-            tokio::spawn(Arc::clone(self).go_on(job));
+            self.tasks.spawn(Arc::clone(self).go_on(job));
         }
     }
 
@@ -129,7 +129,10 @@ impl Jobs {
                 return self.ended(job_id, Status::Error);
             }
         };
-        let slot = Arc::clone(&self.turns.slots).acquire_owned().await.expect("the semaphore is never closed");
+        let slot = tokio::select! {
+            slot = Arc::clone(&self.turns.slots).acquire_owned() => slot.expect("the semaphore is never closed"),
+            () = self.frozen.cancelled() => return,
+        };
         self.see_through(run, slot, None).await;
     }
 

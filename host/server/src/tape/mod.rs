@@ -160,7 +160,7 @@ struct Script {
     end: Option<End>,
 }
 
-/// What a tape has played, when the agent has returned.
+/// How far an agent has come.
 #[derive(Debug)]
 pub struct Played {
     /// How many calls the agent made.
@@ -386,7 +386,7 @@ impl Tape {
 
     /// Tells the rest of what was printed once the agent has returned, and that it ought not to have returned if its
     /// journal goes on.
-    pub async fn finish(&self) -> Played {
+    pub async fn finish(&self) {
         let mut state = self.state.lock().await;
         let state = &mut *state;
         self.lines().finish();
@@ -397,11 +397,15 @@ impl Tape {
         if let Some(expected) = rest.or_else(|| (!state.observed.is_empty()).then(|| "another look".to_owned())) {
             match self.diverged(state, &expected, "its return").await {}
         }
-        let end = state.script.as_mut().and_then(|script| script.end.take());
-        match &state.script {
-            Some(Script { again: Again::Offline { .. }, .. }) => {}
-            _ => self.go_live(state).await,
+        if !matches!(&state.script, Some(Script { again: Again::Offline { .. }, .. })) {
+            self.go_live(state).await;
         }
+    }
+
+    /// How far the agent has come. It must not be running.
+    pub async fn played(&self) -> Played {
+        let state = self.state.lock().await;
+        let end = state.script.as_ref().and_then(|script| script.end.clone());
         Played { calls: state.calls, events: state.events, end }
     }
 
