@@ -22,32 +22,35 @@
 //! `spawn_blocking`; an effect that has begun there ends, whether or not
 //! anybody still waits for it.
 
+mod change;
 mod error;
 mod place;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write as _,
     path::PathBuf,
 };
 
 use leasehold_core::{
     lease::{
         gate::Permit,
-        operation::{AppendFile, CreateDirectory, ListDirectory, ReadFile, ReadRange, Remove, Stat, WriteFile},
+        operation::{ListDirectory, ReadFile, ReadRange, Stat},
         target::FilePath,
     },
     time::Timestamp,
 };
 use rustix::{
-    fs::{self, AtFlags, FileType, Mode, OFlags},
-    io::{Errno, retry_on_intr},
+    fs::{self, FileType, Mode, OFlags},
+    io::retry_on_intr,
 };
 
-pub use self::error::{FileError, MountError};
+pub use self::{
+    change::{Call, Change, Changes},
+    error::{FileError, MountError},
+};
 use self::{
     error::failed,
-    place::{Draft, LISTING, NEW_DIRECTORY, NEW_FILE, Place, Root, SEARCH, describe, fill, is_draft, read_directory},
+    place::{LISTING, Place, Root, SEARCH, describe, fill, is_draft, read_directory},
 };
 
 /// A folder of the host that jobs see under a path of their own.
@@ -208,98 +211,6 @@ impl Mounts {
             (Err(error), held) if held.is_none() || !error.is_absence() => Err(error),
             (_, _) => Ok(Metadata { kind: Kind::Directory, size: 0, modified: Timestamp::from_millis(0) }),
         }
-    }
-
-    /// Replaces a file's contents at once, or creates the file; they are durable when this returns.
-    ///
-    /// A reader sees the old contents or the new, never a mixture. The new
-    /// file keeps the old one's permission bits, but neither its owner nor its
-    /// other names: a hard link goes on to hold the old contents. A file that
-    /// the host may not write is not replaced, though its directory would allow it.
-    ///
-    /// # Errors
-    ///
-    /// If the directory is missing, something else than a file has the name,
-    /// or the mount is read-only. The old contents are then unchanged, unless
-    /// the last step fails, which makes the new name durable.
-    pub fn write(&self, permit: Permit<WriteFile>, contents: &[u8]) -> Result<(), FileError> {
-        let op = permit.spend();
-        let place = self.place(op.path(), Purpose::Write, FileError::not_a_file)?;
-        let old = place.existing_file()?;
-        if old.is_some() {
-            let access = fs::accessat(&place.parent, place.name, fs::Access::WRITE_OK, AtFlags::empty());
-            access.map_err(|errno| failed(op.path(), errno))?;
-        }
-        // Never setuid or setgid: the contents are now an agent's.
-        let mode = old.map(|old| Mode::from_raw_mode(old.st_mode) & (Mode::RWXU | Mode::RWXG | Mode::RWXO));
-        let mut draft = Draft::create(&place, mode.unwrap_or(NEW_FILE))?;
-        draft.file.write_all(contents).map_err(|error| failed(op.path(), error))?;
-        if let Some(mode) = mode {
-            // The process's umask took its share at creation.
-            fs::fchmod(&draft.file, mode).map_err(|errno| failed(op.path(), errno))?;
-        }
-        draft.file.sync_all().map_err(|error| failed(op.path(), error))?;
-        draft.publish()?;
-        place.sync()
-    }
-
-    /// Adds to the end of a file, or creates it; the addition is durable when this returns.
-    ///
-    /// Additions of several jobs do not overwrite each other. On a full disk,
-    /// a first part of the contents may have been added.
-    ///
-    /// # Errors
-    ///
-    /// If the directory is missing, something else than a file has the name, or the mount is read-only.
-    pub fn append(&self, permit: Permit<AppendFile>, contents: &[u8]) -> Result<(), FileError> {
-        let op = permit.spend();
-        let place = self.place(op.path(), Purpose::Write, FileError::not_a_file)?;
-        let old = place.existing_file()?;
-        let create = if old.is_some() { OFlags::empty() } else { OFlags::CREATE };
-        let (mut file, _) = place.open_unasked(OFlags::WRONLY | OFlags::APPEND | create)?;
-        file.write_all(contents).map_err(|error| failed(op.path(), error))?;
-        file.sync_all().map_err(|error| failed(op.path(), error))?;
-        if old.is_some() { Ok(()) } else { place.sync() }
-    }
-
-    /// Creates a directory, durably.
-    ///
-    /// # Errors
-    ///
-    /// If the name is taken, its parent is missing, or the mount is read-only.
-    pub fn create_dir(&self, permit: Permit<CreateDirectory>) -> Result<(), FileError> {
-        let op = permit.spend();
-        let place = self.place(op.path(), Purpose::Write, |path| FileError::AlreadyExists { path })?;
-        fs::mkdirat(&place.parent, place.name, NEW_DIRECTORY).map_err(|errno| failed(op.path(), errno))?;
-        place.sync()
-    }
-
-    /// Removes a regular file or an empty directory, durably.
-    ///
-    /// # Errors
-    ///
-    /// If it is anything else, holds entries, holds a mount, or is on a read-only one.
-    pub fn remove(&self, permit: Permit<Remove>) -> Result<(), FileError> {
-        let op = permit.spend();
-        let place = self.place(op.path(), Purpose::Write, |path| FileError::Mounted { path })?;
-        let stat = place.stat()?;
-        let removed = match Kind::of(&stat) {
-            Kind::Directory => match fs::unlinkat(&place.parent, place.name, AtFlags::REMOVEDIR) {
-                Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                    place.discard_drafts();
-                    fs::unlinkat(&place.parent, place.name, AtFlags::REMOVEDIR)
-                }
-                removed => removed,
-            },
-            // A name that has meanwhile become a link is removed as a name: the link's target stays.
-            Kind::File => fs::unlinkat(&place.parent, place.name, AtFlags::empty()),
-            Kind::Other => return Err(place.not_a_file(&stat)),
-        };
-        match removed {
-            Err(Errno::EXIST) => Err(FileError::NotEmpty { path: op.path().to_string() }),
-            removed => removed.map_err(|errno| failed(op.path(), errno)),
-        }?;
-        place.sync()
     }
 
     /// Finds the innermost mount that covers `path`, and the names beneath it.

@@ -12,11 +12,11 @@ use std::{
 
 use leasehold_core::{lease::target::FilePath, time::Timestamp};
 use rustix::{
-    fs::{self, AtFlags, FileType, Mode, OFlags},
+    fs::{self, Access, AtFlags, FileType, Mode, OFlags},
     io::{Errno, retry_on_intr},
 };
 
-use super::{FileError, Kind, Metadata, Mount, error::failed};
+use super::{Call, FileError, Kind, Metadata, Mount, error::failed};
 
 /// A mount and its folder.
 #[derive(Debug)]
@@ -57,11 +57,10 @@ impl Place<'_> {
         stat_at(&self.parent, self.name).map_err(|errno| failed(self.path, errno))
     }
 
-    /// Describes the regular file of this name, if anything has it.
-    pub(super) fn existing_file(&self) -> Result<Option<fs::Stat>, FileError> {
+    /// Describes what has this name, if anything does.
+    pub(super) fn existing(&self) -> Result<Option<fs::Stat>, FileError> {
         match self.stat() {
-            Ok(stat) if Kind::of(&stat) == Kind::File => Ok(Some(stat)),
-            Ok(stat) => Err(self.not_a_file(&stat)),
+            Ok(stat) => Ok(Some(stat)),
             Err(FileError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -69,10 +68,8 @@ impl Place<'_> {
 
     /// Opens the regular file of this name and says how large it is.
     pub(super) fn open(&self, flags: OFlags) -> Result<(File, u64), FileError> {
-        match self.existing_file()? {
-            Some(_) => self.open_unasked(flags),
-            None => Err(failed(self.path, Errno::NOENT)),
-        }
+        let stat = self.stat()?;
+        if Kind::of(&stat) == Kind::File { self.open_unasked(flags) } else { Err(self.not_a_file(&stat)) }
     }
 
     /// Opens the name and looks at what was opened, which may be something
@@ -85,12 +82,31 @@ impl Place<'_> {
         if Kind::of(&stat) == Kind::File { Ok((file, describe(&stat).size)) } else { Err(self.not_a_file(&stat)) }
     }
 
+    /// Asks whether the system lets the host write the file of this name.
+    pub(super) fn may_write(&self) -> Result<(), FileError> {
+        self.may(self.name, Access::WRITE_OK)
+    }
+
+    /// Asks whether the system lets the host give names in this directory, and take them.
+    pub(super) fn may_rename(&self) -> Result<(), FileError> {
+        self.may(".", Access::WRITE_OK | Access::EXEC_OK)
+    }
+
+    fn may(&self, name: &str, access: Access) -> Result<(), FileError> {
+        fs::accessat(&self.parent, name, access, AtFlags::EACCESS).map_err(|errno| failed(self.path, errno))
+    }
+
     /// Makes what happened to the name durable.
     pub(super) fn sync(&self) -> Result<(), FileError> {
         match retry_on_intr(|| fs::fsync(&self.parent)) {
             Ok(()) | Err(Errno::INVAL) => Ok(()), // a file system that does not sync directories
             Err(errno) => Err(failed(self.path, errno)),
         }
+    }
+
+    /// Whether the directory of this name holds anything but drafts, as far as the host can see.
+    pub(super) fn holds_entries(&self) -> bool {
+        self.drafts().is_some_and(|(_, drafts)| drafts.is_none())
     }
 
     /// Clears the directory of this name of drafts, if it holds nothing else.
@@ -100,16 +116,20 @@ impl Place<'_> {
     /// is under way there meets the removal and fails, as it would a moment
     /// later. Whatever cannot be cleared shows when the directory is removed.
     pub(super) fn discard_drafts(&self) {
-        let Ok(dir) = open_at(&self.parent, self.name, LISTING, Mode::empty()) else { return };
-        let Ok(mut entries) = fs::Dir::read_from(&dir) else { return };
-        let is_draft = |entry: &fs::DirEntry| entry.file_name().to_str().is_ok_and(is_draft);
-        let is_itself = |entry: &fs::DirEntry| matches!(entry.file_name().to_bytes(), b"." | b"..");
-        if entries.all(|entry| entry.is_ok_and(|entry| is_itself(&entry) || is_draft(&entry))) {
-            entries.rewind();
-            for draft in entries.map_while(Result::ok).filter(is_draft) {
-                let _ = fs::unlinkat(&dir, draft.file_name(), AtFlags::empty());
-            }
+        let Some((dir, Some(mut entries))) = self.drafts() else { return };
+        entries.rewind();
+        for draft in entries.map_while(Result::ok).filter(is_draft_entry) {
+            let _ = fs::unlinkat(&dir, draft.file_name(), AtFlags::empty());
         }
+    }
+
+    /// Opens the directory of this name, and reads it if it holds nothing but drafts.
+    fn drafts(&self) -> Option<(OwnedFd, Option<fs::Dir>)> {
+        let dir = open_at(&self.parent, self.name, LISTING, Mode::empty()).ok()?;
+        let mut entries = fs::Dir::read_from(&dir).ok()?;
+        let is_itself = |entry: &fs::DirEntry| matches!(entry.file_name().to_bytes(), b"." | b"..");
+        let only_drafts = entries.all(|entry| entry.is_ok_and(|entry| is_itself(&entry) || is_draft_entry(&entry)));
+        Some((dir, only_drafts.then_some(entries)))
     }
 
     pub(super) fn not_a_file(&self, stat: &fs::Stat) -> FileError {
@@ -130,17 +150,22 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn create(place: &'a Place<'a>, mode: Mode) -> Result<Self, FileError> {
-        loop {
-            let number = getrandom::u64()
-                .map_err(|error| FileError::Io { path: place.path.to_string(), reason: error.to_string() })?;
-            let name = format!("{DRAFT_PREFIX}{number:016x}{DRAFT_SUFFIX}");
-            match open_at(&place.parent, &name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode) {
-                Ok(file) => return Ok(Self { place, name, file: file.into(), published: false }),
-                Err(Errno::EXIST) => {} // draw again
-                Err(errno) => return Err(failed(place.path, errno)),
-            }
-        }
+    /// Begins the draft of a call, in place of one that the same call has left behind.
+    pub(super) fn create(place: &'a Place<'a>, call: Call, mode: Mode) -> Result<Self, FileError> {
+        let name = Self::name(call);
+        // Never what stands there already, whose owner, mode and other names would be kept.
+        let create = || open_at(&place.parent, &name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode);
+        let created = match create() {
+            Err(Errno::EXIST) => fs::unlinkat(&place.parent, &name, AtFlags::empty()).and_then(|()| create()),
+            created => created,
+        };
+        let file = created.map_err(|errno| failed(place.path, errno))?.into();
+        Ok(Self { place, name, file, published: false })
+    }
+
+    /// The name of a call's draft.
+    pub(super) fn name(call: Call) -> String {
+        format!("{DRAFT_PREFIX}{call}{DRAFT_SUFFIX}")
     }
 
     /// Puts the draft where it belongs. A link that stands there meanwhile is replaced, not followed.
@@ -248,6 +273,10 @@ pub(super) fn instant(seconds: impl TryInto<i64>, nanoseconds: impl TryInto<i64>
 /// The path of what `names` lead to from `at`.
 pub(super) fn join(at: &FilePath, names: &[&str]) -> String {
     at.components().chain(names.iter().copied()).fold(String::new(), |path, name| path + "/" + name)
+}
+
+fn is_draft_entry(entry: &fs::DirEntry) -> bool {
+    entry.file_name().to_str().is_ok_and(is_draft)
 }
 
 /// Whether the host keeps names of this form for itself, on file systems that ignore case too.

@@ -18,12 +18,17 @@ use std::{
 
 use leasehold_core::{
     error::ErrorCode,
-    lease::{Authority, Lease, gate::Gate, operation::Operation},
+    id::{JobId, Ulid},
+    lease::{
+        Authority, Lease,
+        gate::Gate,
+        operation::{AppendFile, CreateDirectory, Operation, Remove, WriteFile},
+    },
 };
 use tempfile::TempDir;
 
 use super::{
-    place::{OFFSET_MAX, instant},
+    place::{Draft, NEW_FILE, OFFSET_MAX, instant},
     *,
 };
 
@@ -75,6 +80,11 @@ fn permit<Op: Operation>(op: Op) -> Permit<Op> {
     Gate::new(Authority { lease, expires_at: None }).permit(Timestamp::from_millis(0), op).unwrap()
 }
 
+/// A call of one job.
+fn call(number: u64) -> Call {
+    Call { job_id: JobId::new(Ulid::from_parts(0, 1)), number }
+}
+
 fn read(mounts: &Mounts, path: &str) -> Result<Vec<u8>, FileError> {
     mounts.read(permit(ReadFile::parse(path).unwrap()), MAX)
 }
@@ -96,7 +106,7 @@ fn stat(mounts: &Mounts, path: &str) -> Result<(Kind, u64), FileError> {
 }
 
 fn write(mounts: &Mounts, path: &str, contents: &[u8]) -> Result<(), FileError> {
-    mounts.write(permit(WriteFile::parse(path).unwrap()), contents)
+    mounts.write(permit(WriteFile::parse(path).unwrap()), call(1), contents)
 }
 
 fn append(mounts: &Mounts, path: &str, contents: &[u8]) -> Result<(), FileError> {
@@ -414,7 +424,7 @@ fn a_file_is_replaced_at_once_and_a_failed_write_leaves_nothing() {
     // The last step fails: a directory came to stand where the file was.
     let path = FilePath::parse("/w/dir").unwrap();
     let place = mounts.place(&path, Purpose::Write, FileError::not_a_file).unwrap();
-    let draft = Draft::create(&place, NEW_FILE).unwrap();
+    let draft = Draft::create(&place, call(1), NEW_FILE).unwrap();
     assert_eq!(outcome(draft.publish()), "NotAFile");
     let left: Vec<_> = host::read_dir(house.inside.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
