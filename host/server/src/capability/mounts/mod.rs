@@ -24,10 +24,13 @@
 
 mod change;
 mod error;
+mod hold;
 mod place;
+mod settle;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::PathBuf,
 };
 
@@ -43,13 +46,17 @@ use rustix::{
     fs::{self, FileType, Mode, OFlags},
     io::retry_on_intr,
 };
+use serde::{Deserialize, Serialize};
 
 pub use self::{
     change::{Call, Change, Changes},
     error::{FileError, MountError},
+    hold::Held,
+    settle::{Before, Fingerprint, Found, Settled},
 };
 use self::{
     error::failed,
+    hold::Names,
     place::{LISTING, Place, Root, SEARCH, describe, fill, is_draft, read_directory},
 };
 
@@ -73,10 +80,12 @@ pub struct Mount {
 pub struct Mounts {
     /// In the order of their paths, so an outer mount stands before an inner one.
     roots: Vec<Root>,
+    names: Names,
 }
 
 /// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A regular file.
     File,
@@ -123,12 +132,14 @@ impl Mounts {
             if mount.at.components().any(is_draft) {
                 return Err(MountError::Reserved { at: mount.at });
             }
-            match retry_on_intr(|| fs::open(&mount.dir, LISTING, Mode::empty())) {
-                Ok(dir) => Ok(Root { mount, dir }),
-                Err(errno) => Err(MountError::Open { at: mount.at, dir: mount.dir, source: errno.into() }),
+            let dir = retry_on_intr(|| fs::open(&mount.dir, LISTING, Mode::empty())).map_err(io::Error::from);
+            match dir.and_then(|dir| Ok((dir, mount.dir.canonicalize()?))) {
+                Ok((dir, real)) => Ok(Root { mount, dir, real }),
+                Err(source) => Err(MountError::Open { at: mount.at, dir: mount.dir, source }),
             }
         };
-        Ok(Self { roots: mounts.into_iter().map(open).collect::<Result<_, _>>()? })
+        let roots = mounts.into_iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { roots, names: Names::default() })
     }
 
     /// The mounts, in the order of their paths.
@@ -257,7 +268,7 @@ impl Mounts {
         };
         let flags = match purpose {
             Purpose::Read => SEARCH,
-            Purpose::Write => LISTING, // only a directory opened for reading can be synced
+            Purpose::Write | Purpose::Settle => LISTING, // only a directory opened for reading can be synced
         };
         Ok(Place { path, parent: root.walk(parents, flags)?, name })
     }
@@ -278,6 +289,8 @@ impl Kind {
 enum Purpose {
     Read,
     Write,
+    /// To find out what a change has done, though the mount may since have become read-only.
+    Settle,
 }
 
 /// The names that lead from `outer` to `inner`, none if they are equal.

@@ -8,6 +8,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::fs::FileExt as _,
     },
+    path::PathBuf,
 };
 
 use leasehold_core::{lease::target::FilePath, time::Timestamp};
@@ -23,6 +24,8 @@ use super::{Call, FileError, Kind, Metadata, Mount, error::failed};
 pub(super) struct Root {
     pub(super) mount: Mount,
     pub(super) dir: OwnedFd,
+    /// Where the folder was when it was opened, with no link on the way.
+    pub(super) real: PathBuf,
 }
 
 impl Root {

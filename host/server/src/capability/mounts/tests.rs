@@ -35,13 +35,13 @@ use super::{
 const MAX: usize = 1 << 20;
 
 /// A folder that is mounted and a folder that is not.
-struct House {
-    inside: TempDir,
+pub(super) struct House {
+    pub(super) inside: TempDir,
     outside: TempDir,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let house = Self { inside: TempDir::new().unwrap(), outside: TempDir::new().unwrap() };
         host::write(house.outside.path().join("canary"), "canary").unwrap();
         host::write(house.inside.path().join("file"), "inside").unwrap();
@@ -49,16 +49,16 @@ impl House {
         house
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.inside.path().join(name)
     }
 
-    fn mounts(&self) -> Mounts {
+    pub(super) fn mounts(&self) -> Mounts {
         mounts(&[("/w", self.inside.path(), true)])
     }
 
     /// Everything outside is as it was.
-    fn assert_nothing_escaped(&self) {
+    pub(super) fn assert_nothing_escaped(&self) {
         let names: Vec<_> =
             host::read_dir(self.outside.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["canary"]);
@@ -70,22 +70,22 @@ fn mount(at: &str, dir: &Path, writable: bool) -> Mount {
     Mount { at: FilePath::parse(at).unwrap(), dir: dir.to_owned(), writable }
 }
 
-fn mounts(table: &[(&str, &Path, bool)]) -> Mounts {
+pub(super) fn mounts(table: &[(&str, &Path, bool)]) -> Mounts {
     Mounts::open(table.iter().map(|(at, dir, writable)| mount(at, dir, *writable)).collect()).unwrap()
 }
 
-fn permit<Op: Operation>(op: Op) -> Permit<Op> {
+pub(super) fn permit<Op: Operation>(op: Op) -> Permit<Op> {
     let everything = ["fs.read", "fs.write"].map(|namespace| (namespace.to_owned(), vec!["/**".to_owned()]));
     let lease = Lease::parse(&BTreeMap::from(everything)).unwrap();
     Gate::new(Authority { lease, expires_at: None }).permit(Timestamp::from_millis(0), op).unwrap()
 }
 
 /// A call of one job.
-fn call(number: u64) -> Call {
+pub(super) fn call(number: u64) -> Call {
     Call { job_id: JobId::new(Ulid::from_parts(0, 1)), number }
 }
 
-fn read(mounts: &Mounts, path: &str) -> Result<Vec<u8>, FileError> {
+pub(super) fn read(mounts: &Mounts, path: &str) -> Result<Vec<u8>, FileError> {
     mounts.read(permit(ReadFile::parse(path).unwrap()), MAX)
 }
 
@@ -101,46 +101,53 @@ fn names(mounts: &Mounts, path: &str) -> Result<Vec<String>, FileError> {
     Ok(list(mounts, path)?.into_iter().map(|entry| entry.name).collect())
 }
 
-fn stat(mounts: &Mounts, path: &str) -> Result<(Kind, u64), FileError> {
+pub(super) fn stat(mounts: &Mounts, path: &str) -> Result<(Kind, u64), FileError> {
     mounts.stat(permit(Stat::parse(path).unwrap())).map(|found| (found.kind, found.size))
 }
 
-fn write(mounts: &Mounts, path: &str, contents: &[u8]) -> Result<(), FileError> {
+pub(super) fn write(mounts: &Mounts, path: &str, contents: &[u8]) -> Result<(), FileError> {
     mounts.write(permit(WriteFile::parse(path).unwrap()), call(1), contents)
 }
 
-fn append(mounts: &Mounts, path: &str, contents: &[u8]) -> Result<(), FileError> {
+pub(super) fn append(mounts: &Mounts, path: &str, contents: &[u8]) -> Result<(), FileError> {
     mounts.append(permit(AppendFile::parse(path).unwrap()), contents)
 }
 
-fn create_dir(mounts: &Mounts, path: &str) -> Result<(), FileError> {
+pub(super) fn create_dir(mounts: &Mounts, path: &str) -> Result<(), FileError> {
     mounts.create_dir(permit(CreateDirectory::parse(path).unwrap()))
 }
 
-fn remove(mounts: &Mounts, path: &str) -> Result<(), FileError> {
+pub(super) fn remove(mounts: &Mounts, path: &str) -> Result<(), FileError> {
     mounts.remove(permit(Remove::parse(path).unwrap()))
 }
 
 /// The name of the variant, which is all that a table compares.
-fn outcome<T>(result: Result<T, FileError>) -> String {
+pub(super) fn outcome<T>(result: Result<T, FileError>) -> String {
     match result {
         Ok(_) => "Ok".to_owned(),
         Err(error) => format!("{error:?}").split(' ').next().unwrap().to_owned(),
     }
 }
 
-/// Every effect on one path, in the order of the table beneath.
+/// Every effect on one path, in the order of the table beneath. Who looks before a change hears the same.
 fn all_outcomes(mounts: &Mounts, path: &str) -> [String; 8] {
     [
         outcome(read(mounts, path)),
         outcome(read_range(mounts, path, 0, 1)),
         outcome(list(mounts, path)),
         outcome(stat(mounts, path)),
-        outcome(write(mounts, path, b"x")),
-        outcome(append(mounts, path, b"x")),
-        outcome(create_dir(mounts, path)),
-        outcome(remove(mounts, path)),
+        foreseen(mounts, WriteFile::parse(path).unwrap(), || write(mounts, path, b"x")),
+        foreseen(mounts, AppendFile::parse(path).unwrap(), || append(mounts, path, b"x")),
+        foreseen(mounts, CreateDirectory::parse(path).unwrap(), || create_dir(mounts, path)),
+        foreseen(mounts, Remove::parse(path).unwrap(), || remove(mounts, path)),
     ]
+}
+
+fn foreseen<Op: Changes>(mounts: &Mounts, op: Op, effect: impl FnOnce() -> Result<(), FileError>) -> String {
+    let looked = mounts.look(&permit(op)).map(drop);
+    let done = effect();
+    assert_eq!(looked, done);
+    outcome(done)
 }
 
 #[test]
@@ -457,8 +464,14 @@ fn a_file_closed_to_the_host_is_neither_read_nor_replaced() {
     }
     let mounts = house.mounts();
     assert_eq!(outcome(read(&mounts, "/w/file")), "Denied");
-    assert_eq!(outcome(append(&mounts, "/w/file", b"x")), "Denied");
-    assert_eq!(outcome(write(&mounts, "/w/file", b"x")), "Denied");
+    host::create_dir(house.path("closed")).unwrap();
+    host::write(house.path("closed/file"), "").unwrap();
+    host::set_permissions(house.path("closed"), host::Permissions::from_mode(0o555)).unwrap();
+    let denied = |path| all_outcomes(&mounts, path)[4..].iter().map(|it| it == "Denied").collect::<Vec<_>>();
+    assert_eq!(denied("/w/file")[..2], [true, true]);
+    assert_eq!(denied("/w/closed/file"), [true, false, false, true], "an addition needs no new name");
+    assert_eq!(denied("/w/closed/new"), [true, true, true, false]);
+    host::set_permissions(house.path("closed"), host::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]
