@@ -47,7 +47,8 @@ impl fs::Host for JobCtx {
     async fn write(&mut self, path: String, contents: Vec<u8>) -> Result<(), Error> {
         self.fits(&contents)?;
         let asked = write("fs.write", written(&path, &contents));
-        let effect = move |mounts: &mounts::Mounts, permit| mounts.write(permit, &contents);
+        let call = mounts::Call { job_id: self.accepted.job_id, number: self.calls + 1 };
+        let effect = move |mounts: &mounts::Mounts, permit| mounts.write(permit, call, &contents);
         self.call(asked, WriteFile::parse(&path), effect).await
     }
 
