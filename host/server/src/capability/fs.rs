@@ -1,16 +1,22 @@
 //! The interface `fs`: files under `fs.read` and `fs.write` (ARCP §9.2).
 
 use leasehold_core::{
-    lease::operation::{AppendFile, CreateDirectory, ListDirectory, ReadFile, ReadRange, Remove, Stat, WriteFile},
+    job::record::{Accepted, Intent},
+    lease::{
+        gate::{Gate, Permit},
+        operation::{AppendFile, CreateDirectory, ListDirectory, ReadFile, ReadRange, Remove, Stat, WriteFile},
+        target::TargetError,
+    },
     protocol::json::Json,
 };
+use serde::Deserialize;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::{
-    Asked, JobCtx, Reported, Told,
+    Asked, Effect, JobCtx, Reported, Told,
     bindings::{fs, types::Error},
-    mounts, truncate,
+    mounts::{self, Before, Call, FileError, Fingerprint, Mounts, Settled},
+    truncate,
 };
 
 /// The most of a path that is shown; a longer one is refused anyway.
@@ -19,55 +25,120 @@ const SHOWN_PATH_BYTES_MAX: usize = 4096;
 impl fs::Host for JobCtx {
     async fn read(&mut self, path: String) -> Result<Vec<u8>, Error> {
         let max = self.limits.file_bytes_max;
-        let asked = read("fs.read", json!({ "path": shown(&path) }));
+        let asked = asked("fs.read", json!({ "path": shown(&path) }));
         self.call(asked, ReadFile::parse(&path), move |mounts, permit| mounts.read(permit, max)).await
     }
 
     async fn read_range(&mut self, path: String, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
         let max = self.limits.file_bytes_max;
-        let asked = read("fs.read_range", json!({ "path": shown(&path), "offset": offset, "length": length }));
+        let asked = asked("fs.read_range", json!({ "path": shown(&path), "offset": offset, "length": length }));
         let op = ReadRange::parse(&path, offset, length);
         self.call(asked, op, move |mounts, permit| mounts.read_range(permit, max)).await
     }
 
     async fn list(&mut self, path: String) -> Result<Vec<fs::Entry>, Error> {
         let max = self.limits.directory_entries_max;
-        let asked = read("fs.list", json!({ "path": shown(&path) }));
+        let asked = asked("fs.list", json!({ "path": shown(&path) }));
         let entries = self.call(asked, ListDirectory::parse(&path), move |mounts, permit| mounts.list(permit, max));
         let entry = |entry: mounts::Entry| fs::Entry { name: entry.name, kind: entry.kind.into(), size: entry.size };
         Ok(entries.await?.into_iter().map(entry).collect())
     }
 
     async fn stat(&mut self, path: String) -> Result<fs::Metadata, Error> {
-        let asked = read("fs.stat", json!({ "path": shown(&path) }));
-        let stat = self.call(asked, Stat::parse(&path), mounts::Mounts::stat).await?;
+        let asked = asked("fs.stat", json!({ "path": shown(&path) }));
+        let stat = self.call(asked, Stat::parse(&path), Mounts::stat).await?;
         Ok(fs::Metadata { kind: stat.kind.into(), size: stat.size, modified: stat.modified.to_string() })
     }
 
     async fn write(&mut self, path: String, contents: Vec<u8>) -> Result<(), Error> {
         self.fits(&contents)?;
-        let asked = write("fs.write", written(&path, &contents));
-        let call = mounts::Call { job_id: self.accepted.job_id, number: self.calls + 1 };
-        let effect = move |mounts: &mounts::Mounts, permit| mounts.write(permit, call, &contents);
-        self.call(asked, WriteFile::parse(&path), effect).await
+        let asked = asked("fs.write", written(&path, &contents));
+        self.change(asked, WriteFile::parse(&path), contents).await
     }
 
     async fn append(&mut self, path: String, contents: Vec<u8>) -> Result<(), Error> {
         self.fits(&contents)?;
-        let asked = write("fs.append", written(&path, &contents));
-        let effect = move |mounts: &mounts::Mounts, permit| mounts.append(permit, &contents);
-        self.call(asked, AppendFile::parse(&path), effect).await
+        let asked = asked("fs.append", written(&path, &contents));
+        self.change(asked, AppendFile::parse(&path), contents).await
     }
 
     async fn create_dir(&mut self, path: String) -> Result<(), Error> {
-        let asked = write("fs.create_dir", json!({ "path": shown(&path) }));
-        self.call(asked, CreateDirectory::parse(&path), mounts::Mounts::create_dir).await
+        let asked = asked("fs.create_dir", json!({ "path": shown(&path) }));
+        self.change(asked, CreateDirectory::parse(&path), Vec::new()).await
     }
 
     async fn remove(&mut self, path: String) -> Result<(), Error> {
-        let asked = write("fs.remove", json!({ "path": shown(&path) }));
-        self.call(asked, Remove::parse(&path), mounts::Mounts::remove).await
+        let asked = asked("fs.remove", json!({ "path": shown(&path) }));
+        self.change(asked, Remove::parse(&path), Vec::new()).await
     }
+}
+
+impl Effect for WriteFile {
+    fn perform(mounts: &Mounts, permit: Permit<Self>, call: Call, contents: &[u8]) -> Result<(), FileError> {
+        mounts.write(permit, call, contents)
+    }
+}
+
+impl Effect for AppendFile {
+    fn perform(mounts: &Mounts, permit: Permit<Self>, _: Call, contents: &[u8]) -> Result<(), FileError> {
+        mounts.append(permit, contents)
+    }
+
+    fn finish(mounts: &Mounts, permit: Permit<Self>, contents: &[u8], before: &Before) -> Result<Settled, FileError> {
+        mounts.finish_append(permit, contents, before)
+    }
+}
+
+impl Effect for CreateDirectory {
+    fn perform(mounts: &Mounts, permit: Permit<Self>, _: Call, _: &[u8]) -> Result<(), FileError> {
+        mounts.create_dir(permit)
+    }
+}
+
+impl Effect for Remove {
+    fn perform(mounts: &Mounts, permit: Permit<Self>, _: Call, _: &[u8]) -> Result<(), FileError> {
+        mounts.remove(permit)
+    }
+}
+
+/// Finds out what became of a change that was under way when its host was stopped, without what it would have written.
+/// Blocks.
+///
+/// No job may run yet: what it did to the same file would be taken for this one's.
+#[must_use]
+pub fn settle(mounts: &Mounts, accepted: &Accepted, intent: &Intent) -> Settled {
+    #[derive(Deserialize)]
+    struct Args {
+        path: String,
+    }
+    let args = intent.args.as_str();
+    let Ok(Args { path }) = serde_json::from_str(args) else {
+        return Settled::Unknown { why: "the journal does not say of what".to_owned() };
+    };
+    match intent.operation.as_str() {
+        "fs.write" => settle_as(mounts, accepted, intent, WriteFile::parse(&path)),
+        "fs.append" => settle_as(mounts, accepted, intent, AppendFile::parse(&path)),
+        "fs.create_dir" => settle_as(mounts, accepted, intent, CreateDirectory::parse(&path)),
+        "fs.remove" => settle_as(mounts, accepted, intent, Remove::parse(&path)),
+        other => Settled::Unknown { why: format!("this host does not know `{other}`") },
+    }
+}
+
+fn settle_as<Op: Effect>(
+    mounts: &Mounts,
+    accepted: &Accepted,
+    intent: &Intent,
+    op: Result<Op, TargetError>,
+) -> Settled {
+    let unknown = |why: &str| Settled::Unknown { why: why.to_owned() };
+    let before = intent.before.as_ref().and_then(|before| serde_json::from_str::<Before>(before.as_str()).ok());
+    let Some(before) = before else { return unknown("the journal does not say what was there before") };
+    // As it was permitted then: what it has spent since is no reason to leave it open.
+    let permit = op.ok().and_then(|op| Gate::new(accepted.authority.clone()).permit(intent.at, op).ok());
+    let Some(permit) = permit else { return unknown("the lease does not cover it") };
+    let call = Call { job_id: accepted.job_id, number: intent.call };
+    let wanted: Option<Fingerprint> = serde_json::from_str(intent.args.as_str()).ok();
+    mounts.settle(&permit, call, &before, wanted.as_ref())
 }
 
 impl JobCtx {
@@ -81,12 +152,8 @@ impl JobCtx {
     }
 }
 
-fn read(operation: &'static str, args: serde_json::Value) -> Asked {
-    Asked { operation, args: Json::of(&args), repeatable: true }
-}
-
-fn write(operation: &'static str, args: serde_json::Value) -> Asked {
-    Asked { operation, args: Json::of(&args), repeatable: false }
+fn asked(operation: &'static str, args: serde_json::Value) -> Asked {
+    Asked { operation, args: Json::of(&args) }
 }
 
 fn shown(path: &str) -> std::borrow::Cow<'_, str> {
@@ -95,8 +162,8 @@ fn shown(path: &str) -> std::borrow::Cow<'_, str> {
 
 /// What was written stands in the journal as its size and digest.
 fn written(path: &str, contents: &[u8]) -> serde_json::Value {
-    let sha256 = format!("{:x}", Sha256::digest(contents));
-    json!({ "path": shown(path), "size_bytes": contents.len(), "sha256": sha256 })
+    let Fingerprint { size_bytes, sha256 } = Fingerprint::of(contents);
+    json!({ "path": shown(path), "size_bytes": size_bytes, "sha256": sha256 })
 }
 
 impl From<mounts::Kind> for fs::Kind {

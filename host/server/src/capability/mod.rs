@@ -7,7 +7,7 @@
 
 pub mod bindings;
 mod events;
-mod fs;
+pub mod fs;
 mod job;
 mod metrics;
 pub mod mounts;
@@ -42,15 +42,16 @@ use leasehold_core::{
         event::{Event, ToolError},
         json::Json,
     },
+    time::Timestamp,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{HasSelf, Linker};
 
 use self::{
     bindings::types::{self, Error},
-    mounts::{FileError, Mounts},
+    mounts::{Before, Call, Changes, FileError, Fingerprint, Held, Mounts, Settled},
 };
 use crate::{
     clock::Clock,
@@ -100,6 +101,12 @@ impl World {
         self.draining.cancel();
         // The sender lives as long as this does.
         let _ = self.begun.subscribe().wait_for(|begun| *begun == 0).await;
+    }
+
+    /// Waits for a place among the effects under way.
+    async fn place(&self, control: &Arc<Control>, operation: &'static str) -> Place {
+        let place = Arc::clone(&self.effects).acquire_owned().await.expect("the semaphore is never closed");
+        Place { place, mounts: Arc::clone(&self.mounts), control: Arc::clone(control), operation }
     }
 
     /// Begins a call that cannot be repeated, or waits for ever if the host is about to stop: the next host makes it.
@@ -213,8 +220,6 @@ struct Asked {
     operation: &'static str,
     /// An object.
     args: Json,
-    /// Whether doing it twice is as good as once; if not, the intent is made durable first.
-    repeatable: bool,
 }
 
 /// What a successful call leaves in the journal.
@@ -231,10 +236,49 @@ trait Reported {
         Self: Sized;
 }
 
-/// An effect: what a permit is spent on.
-trait Effect<Op, T>: FnOnce(&Mounts, Permit<Op>) -> Result<T, FileError> + Send + 'static {}
+/// An effect that changes something.
+trait Effect: Changes + Send + 'static {
+    /// Does it.
+    fn perform(mounts: &Mounts, permit: Permit<Self>, call: Call, contents: &[u8]) -> Result<(), FileError>
+    where
+        Self: Sized;
 
-impl<Op, T, F: FnOnce(&Mounts, Permit<Op>) -> Result<T, FileError> + Send + 'static> Effect<Op, T> for F {}
+    /// Does what is missing of it.
+    fn finish(_: &Mounts, _: Permit<Self>, _: &[u8], _: &Before) -> Result<Settled, FileError>
+    where
+        Self: Sized,
+    {
+        Ok(Settled::Torn)
+    }
+}
+
+/// A place among the effects under way.
+struct Place {
+    place: OwnedSemaphorePermit,
+    mounts: Arc<Mounts>,
+    control: Arc<Control>,
+    operation: &'static str,
+}
+
+impl Place {
+    /// Runs what may block, unless the job is over by then.
+    async fn run<T: Send + 'static>(self, effect: impl FnOnce(&Mounts) -> T + Send + 'static) -> Result<T, Failure> {
+        let Self { place, mounts, control, operation } = self;
+        let effect = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            // Nobody waits for an effect whose job is over, and nobody would write its outcome down.
+            (!control.over.load(Ordering::Relaxed)).then(|| effect(&mounts))
+        });
+        match effect.await {
+            Ok(Some(done)) => Ok(done),
+            Ok(None) => Err(Failure::internal("the job is over")),
+            Err(panic) => {
+                tracing::error!(operation, %panic, "an effect panicked");
+                Err(Failure::internal("the host failed in this operation"))
+            }
+        }
+    }
+}
 
 /// The answer of a call, before it is decided where it is kept.
 enum Told {
@@ -305,44 +349,177 @@ impl JobCtx {
 
     /// Writes down that nobody knows what came of the call that was under way when the agent was ended.
     pub async fn abandon(&mut self) {
-        let Some(Intent { call, operation, args, .. }) = self.under_way.take() else { return };
+        let Some(intent) = self.under_way.take() else { return };
         let failure = Failure {
             told: types::ErrorCode::UnknownOutcome,
             shown: ErrorCode::InternalError,
             message: "the job ended while the call was under way".to_owned(),
         };
-        let outcome = failure.outcome();
-        let called = Called { at: self.world.clock.now(), call, operation, args, outcome };
+        let called = called(intent, self.world.clock.now(), failure.outcome());
         // A journal that takes no more is why the job ended, and says so itself.
-        let _ = self.tape.record(&Record::Called(called)).await;
+        let _ = self.tape.record(&called).await;
     }
 
-    /// Asks for a permit, does the effect on a thread that may block, and writes down what came of it.
+    /// Asks for a permit, does an effect that may be repeated, and writes down what came of it.
     ///
-    /// The order is the house's: gate, then intent, then effect, then outcome,
-    /// then the agent. A refusal is a value like any other outcome. A call that
-    /// was made before has the outcome it had.
+    /// The order is the house's: gate, then effect, then outcome, then the
+    /// agent. A refusal is a value like any other outcome. A call that was made
+    /// before has the outcome it had.
     async fn call<Op, T>(
         &mut self,
         asked: Asked,
         op: Result<Op, TargetError>,
-        effect: impl Effect<Op, T>,
+        effect: impl FnOnce(&Mounts, Permit<Op>) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, Error>
     where
         Op: Operation + Send + 'static,
         T: Reported + Send + 'static,
     {
-        let (call, in_flight) = match self.tape.call(asked.operation, &asked.args).await.map_err(broken)? {
+        let call = match self.tape.call(asked.operation, &asked.args).await.map_err(broken)? {
             Turn::Told(called) => return self.told(called).await,
-            Turn::Live(call) => (call, None),
-            Turn::InFlight(intent) => (intent.call, Some(intent)),
+            Turn::Live(call) | Turn::InFlight(Intent { call, .. }) => call,
         };
-        let _begun = if asked.repeatable { None } else { Some(self.world.begin().await) };
         let result = match op.map_err(Failure::from).and_then(|op| self.permit(op)) {
-            Ok(permit) => self.perform(call, &asked, permit, in_flight, effect).await?,
+            Ok(permit) => match self.place(asked.operation).await {
+                Ok(place) => place.run(move |mounts| effect(mounts, permit)).await.and_then(|done| Ok(done?)),
+                Err(denied) => Err(denied),
+            },
             Err(failure) => Err(failure),
         };
+        self.conclude(call, asked, result).await
+    }
+
+    /// Does an effect that must not be repeated: what is there is looked at first, and stands in an intent that is
+    /// durable before the effect begins, so that a host that finds no outcome can tell whether it took place.
+    async fn change<Op: Effect>(
+        &mut self,
+        asked: Asked,
+        op: Result<Op, TargetError>,
+        contents: Vec<u8>,
+    ) -> Result<(), Error> {
+        let turn = self.tape.call(asked.operation, &asked.args).await.map_err(broken)?;
+        let contents = Arc::new(contents);
+        let _begun = self.world.begin().await;
+        let (call, result) = match turn {
+            Turn::Told(called) => return self.told(called).await,
+            Turn::Live(call) => match op.map_err(Failure::from).and_then(|op| self.permit(op)) {
+                Ok(permit) => (call, self.begin(call, &asked, permit, contents).await?),
+                Err(failure) => (call, Err(failure)),
+            },
+            // It was permitted when it began.
+            Turn::InFlight(intent) => {
+                let permit = op.map_err(Failure::from);
+                let permit = permit.and_then(|op| Ok(self.gate.permit(intent.at, op)?));
+                let call = intent.call;
+                match permit {
+                    Ok(permit) => (call, self.finish(intent, &asked, permit, contents).await),
+                    Err(failure) => (call, Err(failure)),
+                }
+            }
+        };
         self.under_way = None;
+        self.conclude(call, asked, result).await
+    }
+
+    /// Looks, writes the intent down, and gives the permit to its effect. The outer error is the journal's.
+    async fn begin<Op: Effect>(
+        &mut self,
+        call: u64,
+        asked: &Asked,
+        permit: Permit<Op>,
+        contents: Arc<Vec<u8>>,
+    ) -> Result<Result<(), Failure>, Error> {
+        let held = self.world.mounts.hold(&permit).await;
+        let place = match self.place(asked.operation).await {
+            Ok(place) => place,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let looked = place.run(move |mounts| mounts.look(&permit).map(|before| (before, permit))).await;
+        let (before, permit) = match looked.and_then(|looked| Ok(looked?)) {
+            Ok(looked) => looked,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let intent = Intent {
+            at: self.world.clock.now(),
+            call,
+            operation: asked.operation.into(),
+            args: asked.args.clone(),
+            before: Some(Json::of(&before)),
+        };
+        let mark = self.tape.record(&Record::Intent(intent.clone())).await.map_err(broken)?;
+        self.journal.durable(mark).await.map_err(broken)?;
+        self.under_way = Some(intent);
+        Ok(self.take_effect(call, asked, permit, contents, held).await)
+    }
+
+    /// Finds out what became of a change that was under way when its host was stopped, and makes it if it was not made.
+    async fn finish<Op: Effect>(
+        &mut self,
+        intent: Intent,
+        asked: &Asked,
+        permit: Permit<Op>,
+        contents: Arc<Vec<u8>>,
+    ) -> Result<(), Failure> {
+        let before = intent.before.as_ref().and_then(|before| serde_json::from_str::<Before>(before.as_str()).ok());
+        let Some(before) = before else {
+            return Err(Failure::unknown("the journal does not say what was there before"));
+        };
+        let call = self.name_of(intent.call);
+        let held = self.world.mounts.hold(&permit).await;
+        self.under_way = Some(intent);
+        let place = self.world.place(&self.control, asked.operation).await;
+        let wanted = Fingerprint::of(&contents);
+        let settle = move |mounts: &Mounts| (mounts.settle(&permit, call, &before, Some(&wanted)), permit);
+        match place.run(settle).await? {
+            (Settled::Done, _) => Ok(()),
+            (Settled::NotDone, permit) => self.take_effect(call.number, asked, permit, contents, held).await,
+            (Settled::Unknown { why }, _) => Err(Failure::unknown(&why)),
+            (Settled::Torn, permit) => {
+                let place = self.world.place(&self.control, asked.operation).await;
+                let finished = place.run(move |mounts| Op::finish(mounts, permit, &contents, &before)).await??;
+                match finished {
+                    Settled::Done => Ok(()),
+                    Settled::Unknown { why } => Err(Failure::unknown(&why)),
+                    Settled::NotDone | Settled::Torn => Err(Failure::unknown("only a part of it took place")),
+                }
+            }
+        }
+    }
+
+    async fn take_effect<Op: Effect>(
+        &mut self,
+        call: u64,
+        asked: &Asked,
+        permit: Permit<Op>,
+        contents: Arc<Vec<u8>>,
+        held: Held,
+    ) -> Result<(), Failure> {
+        // Waiting for a place and for the disk takes time, in which a lease may end.
+        let place = self.place(asked.operation).await?;
+        let call = self.name_of(call);
+        let effect = move |mounts: &Mounts| {
+            let _held = held;
+            Op::perform(mounts, permit, call, &contents)
+        };
+        Ok(place.run(effect).await??)
+    }
+
+    /// Waits for a place among the effects under way, and asks the gate once more when there is one.
+    async fn place(&mut self, operation: &'static str) -> Result<Place, Failure> {
+        let place = self.world.place(&self.control, operation).await;
+        self.heed_cancellation();
+        match self.gate.open(self.world.clock.now()) {
+            Ok(()) => Ok(place),
+            Err(denied) => Err(self.denied(denied)),
+        }
+    }
+
+    fn name_of(&self, number: u64) -> Call {
+        Call { job_id: self.accepted.job_id, number }
+    }
+
+    /// Writes down what came of a call and tells the agent.
+    async fn conclude<T: Reported>(&mut self, call: u64, asked: Asked, result: Result<T, Failure>) -> Result<T, Error> {
         let outcome = match &result {
             Ok(value) => {
                 let answer = self.kept(value.answer()).await?;
@@ -379,49 +556,6 @@ impl JobCtx {
             Ok(answer) => Ok(answer),
             Err(error) => self.tape.unreadable(format!("the answer of call {}: {error:#}", called.call)).await,
         }
-    }
-
-    /// Gives a permit to its effect. The outer error is the journal's.
-    async fn perform<Op, T>(
-        &mut self,
-        call: u64,
-        asked: &Asked,
-        permit: Permit<Op>,
-        in_flight: Option<Intent>,
-        effect: impl Effect<Op, T>,
-    ) -> Result<Result<T, Failure>, Error>
-    where
-        Op: Operation + Send + 'static,
-        T: Send + 'static,
-    {
-        let place = Arc::clone(&self.world.effects).acquire_owned().await.expect("the semaphore is never closed");
-        if !asked.repeatable && in_flight.is_none() {
-            let (at, operation) = (self.world.clock.now(), asked.operation.into());
-            let intent = Intent { at, call, operation, args: asked.args.clone(), before: None };
-            let mark = self.tape.record(&Record::Intent(intent.clone())).await.map_err(broken)?;
-            self.journal.durable(mark).await.map_err(broken)?;
-            self.under_way = Some(intent);
-        }
-        // Waiting for a place and for the disk takes time, in which a lease may end.
-        self.heed_cancellation();
-        if let Err(denied) = self.gate.open(self.world.clock.now()) {
-            return Ok(Err(self.denied(denied)));
-        }
-        let (mounts, control) = (Arc::clone(&self.world.mounts), Arc::clone(&self.control));
-        let effect = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            // Nobody waits for an effect whose job is over, and nobody would write its outcome down.
-            (!control.over.load(Ordering::Relaxed)).then(|| effect(&mounts, permit))
-        });
-        Ok(match effect.await {
-            Ok(Some(done)) => done.map_err(Failure::from),
-            Ok(None) => Err(Failure::internal("the job is over")),
-            Err(panic) => {
-                let (job_id, operation) = (self.accepted.job_id, asked.operation);
-                tracing::error!(%job_id, operation, %panic, "an effect panicked");
-                Err(Failure::internal("the host failed in this operation"))
-            }
-        })
     }
 
     fn permit<Op: Operation>(&mut self, op: Op) -> Result<Permit<Op>, Failure> {
@@ -477,6 +611,24 @@ impl JobCtx {
     }
 }
 
+/// The outcome of a change that turned out to have taken place.
+#[must_use]
+pub fn settled(intent: Intent, at: Timestamp) -> Record {
+    let outcome = Outcome::Done { summary: ().summary(), answer: None };
+    called(intent, at, outcome)
+}
+
+/// The outcome of a change of which nobody knows whether it took place.
+#[must_use]
+pub fn unsettled(intent: Intent, at: Timestamp, why: &str) -> Record {
+    called(intent, at, Failure::unknown(why).outcome())
+}
+
+fn called(intent: Intent, at: Timestamp, outcome: Outcome) -> Record {
+    let Intent { call, operation, args, .. } = intent;
+    Record::Called(Called { at, call, operation, args, outcome })
+}
+
 /// What an agent is told when its journal takes no more. The runner learns of it too, and ends the job.
 fn broken(error: JournalError) -> Error {
     let code = match error {
@@ -508,6 +660,11 @@ impl Failure {
         let (code, message) = (self.shown, self.message.clone());
         let error = ToolError { code, message, retryable: code.retryable() };
         Outcome::Failed { error, code: code_name(self.told).to_owned() }
+    }
+
+    fn unknown(why: &str) -> Self {
+        let message = format!("nobody knows whether this took place before the host was stopped: {why}");
+        Self { told: types::ErrorCode::UnknownOutcome, shown: ErrorCode::InternalError, message }
     }
 
     fn internal(message: &str) -> Self {

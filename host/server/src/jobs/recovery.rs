@@ -11,6 +11,7 @@ use leasehold_core::{
 
 use super::Jobs;
 use crate::{
+    capability::{self, fs, mounts::Settled},
     journal::{self, Journal},
     runner::Run,
     sandbox::limits::Limits,
@@ -169,8 +170,31 @@ impl Jobs {
         let accepted = Arc::new(accepted);
         let (control, journal) = (Arc::new(Control::default()), self.journal(accepted.job_id, end));
         self.remember(&accepted, Status::Running, Some((&control, &journal)));
+        if let Some(intent) = tail.in_flight {
+            self.settle(&accepted, &journal, intent).await?;
+        }
         lock(&self.interrupted).push(Interrupted { accepted, journal, control, stops: tail.stops });
         Ok(())
+    }
+
+    /// Finds out what became of a call that was under way, as far as that can be done before its agent runs again.
+    ///
+    /// Every job's is settled before any job goes on, or one's next change would be taken for another's last.
+    async fn settle(&self, accepted: &Arc<Accepted>, journal: &Arc<Journal>, intent: Intent) -> anyhow::Result<()> {
+        let (mounts, at) = (Arc::clone(&self.world.mounts), self.world.clock.now());
+        let (of, call) = (Arc::clone(accepted), intent.call);
+        let asked = intent.clone();
+        let settled = tokio::task::spawn_blocking(move || fs::settle(&mounts, &of, &asked)).await?;
+        tracing::info!(job_id = %accepted.job_id, call, operation = intent.operation, ?settled, "a call was cut off");
+        let record = match settled {
+            Settled::Done => capability::settled(intent, at),
+            Settled::NotDone => Record::Void { at, call },
+            // The agent runs again, and brings what it wanted to write.
+            Settled::Torn => return Ok(()),
+            Settled::Unknown { why } => capability::unsettled(intent, at, &why),
+        };
+        let mark = journal.append(&record)?;
+        Ok(journal.durable(mark).await?)
     }
 
     /// Writes the journal of a job whose host was killed after it had written the idempotency key and before the job.
