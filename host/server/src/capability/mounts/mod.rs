@@ -18,7 +18,14 @@
 //! is a file like any other, wherever its other names are. On a file system
 //! that ignores case, a file has more names than the one the lease was asked about.
 //!
-//! The functions block. A caller on an async runtime calls them in
+//! A change is made so that a recovery can finish it exactly once: the name is
+//! [held](Mounts::hold), [looked at](Mounts::look), what was found is written
+//! down, and then the effect takes place. After a crash in between,
+//! [`Mounts::settle`] tells from the name whether it did. This stands on one
+//! host at a time running a job: a host that was only thought dead, and wakes
+//! before its effect, still makes it.
+//!
+//! All but [`Mounts::hold`] block. A caller on an async runtime calls them in
 //! `spawn_blocking`; an effect that has begun there ends, whether or not
 //! anybody still waits for it.
 
