@@ -5,32 +5,34 @@
 //! group to fill. Conditions are checked by that thread inside the transaction, which is why a lost race cannot fail
 //! its neighbours. A failure of the disk does fail the whole group, and everyone in it is told.
 //!
-//! After a commit, and not before, the group's records go into a bounded cache of what is recent (`Recent`). Those
+//! After a commit, and not before, the group's records go into a bounded cache (`recent.rs`). Those
 //! who follow a live stream read from there and cost no SQL; history is read by a few read connections beside the
 //! writer, which write-ahead logging lets run undisturbed.
 
+mod file;
+mod reading;
+mod recent;
+
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
-    ffi::OsString,
+    collections::{HashMap, hash_map::Entry},
     fmt,
-    fs::{File, OpenOptions, TryLockError},
-    io::{Read as _, Write as _},
+    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
-use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    task::spawn_blocking,
-};
-use tokio_util::task::AbortOnDropHandle;
+use rusqlite::{Connection, params};
+use tokio::sync::{mpsc, oneshot};
 
-use super::{Position, Store, StoreError, Stored, StreamId, Waiters, check_size, lock, page};
+use self::{
+    file::{OpenError, failure, hold, open_for_writing},
+    reading::{LAST_MAX, Readers, key, select_head, select_records, select_streams},
+    recent::{Recent, record_bytes_max},
+};
+use super::{Position, Store, StoreError, Stored, StreamId, Waiters, check_size, lock};
 
 /// How a [`Sqlite`] store trades memory and safety.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,13 +126,7 @@ impl Sqlite {
             file: file.to_owned(),
             options,
         };
-        let connections = options.read_connections.clamp(1, READ_CONNECTIONS_MAX);
-        let readers = Arc::new(Readers {
-            file: file.to_owned(),
-            idle: Mutex::new(vec![]),
-            connections,
-            permits: Arc::new(Semaphore::new(connections)),
-        });
+        let readers = Readers::new(file, options.read_connections);
         Ok((Self { file: file.to_owned(), messages: sender, shared, readers }, writer))
     }
 
@@ -444,383 +440,8 @@ impl Drop for Writer {
     }
 }
 
-/// What was committed last, as far as it fits.
-///
-/// Everything in it has an entry in `order`, and the oldest is dropped first, so memory is bounded by bytes and not by
-/// the number of streams: one that has been quiet for long takes none. Only the writer changes it.
-struct Recent {
-    streams: HashMap<StreamId, Known>,
-    order: VecDeque<(StreamId, u64)>,
-    tail_bytes: usize,
-    bytes_max: usize,
-}
-
-/// What is known of a stream. The tail has the records up to `head.last`, without a gap.
-#[derive(Default)]
-struct Known {
-    head: Head,
-    tail: VecDeque<Bytes>,
-    /// How often the stream stands in `order`, where it is named once for each record in the tail and perhaps for
-    /// records that were trimmed; it is forgotten with the last of them.
-    named: usize,
-}
-
-impl Known {
-    /// The position before the tail.
-    fn before_tail(&self) -> u64 {
-        self.head.last - self.tail.len() as u64
-    }
-}
-
-impl Recent {
-    fn with_capacity(bytes_max: usize) -> Self {
-        Self { streams: HashMap::new(), order: VecDeque::new(), tail_bytes: 0, bytes_max }
-    }
-
-    fn head(&self, stream: &StreamId) -> Option<Head> {
-        self.streams.get(stream).map(|known| known.head)
-    }
-
-    /// The records after `after`, or `None` if only the file knows them.
-    fn read(&self, stream: &StreamId, after: Position, limit: usize) -> Option<Vec<Stored>> {
-        let known = self.streams.get(stream)?;
-        if !known.head.has_after(after) {
-            return Some(vec![]);
-        }
-        let after = after.get().max(known.head.trimmed);
-        let skipped = usize::try_from(after.checked_sub(known.before_tail())?).ok()?;
-        let records = (after + 1..).zip(known.tail.iter().skip(skipped));
-        Some(page(
-            records.map(|(number, bytes)| Stored { position: Position::new(number), bytes: bytes.clone() }),
-            limit,
-        ))
-    }
-
-    fn note(&mut self, stream: StreamId, change: Change) {
-        let entry = self.streams.entry(stream);
-        let stream = entry.key().clone();
-        let known = entry.or_default();
-        // For a stream that was forgotten meanwhile, the tail begins here.
-        known.head.last = change.head.last - change.added.len() as u64;
-        for record in change.added {
-            known.head.last += 1;
-            if record.len() > record_bytes_max(self.bytes_max) {
-                self.tail_bytes -= known.tail.drain(..).map(|record| record.len()).sum::<usize>();
-                continue;
-            }
-            self.tail_bytes += record.len();
-            known.tail.push_back(record);
-            known.named += 1;
-            self.order.push_back((stream.clone(), known.head.last));
-        }
-        known.head = change.head;
-        while known.before_tail() < known.head.trimmed
-            && let Some(trimmed) = known.tail.pop_front()
-        {
-            self.tail_bytes -= trimmed.len();
-        }
-        if known.named == 0 {
-            known.named = 1;
-            self.order.push_back((stream, 0));
-        }
-        self.forget_oldest();
-    }
-
-    fn forget_oldest(&mut self) {
-        while self.tail_bytes + self.order.len() * NAMED_BYTES > self.bytes_max
-            && let Some((stream, number)) = self.order.pop_front()
-        {
-            let Entry::Occupied(mut entry) = self.streams.entry(stream) else { continue };
-            let known = entry.get_mut();
-            if known.before_tail() + 1 == number
-                && let Some(record) = known.tail.pop_front()
-            {
-                self.tail_bytes -= record.len();
-            }
-            known.named -= 1;
-            if known.named == 0 {
-                entry.remove();
-            }
-        }
-    }
-}
-
-/// The connections that read history, opened when they are first needed.
-struct Readers {
-    file: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-    connections: usize,
-    permits: Arc<Semaphore>,
-}
-
-impl Readers {
-    async fn with<T: Send + 'static>(
-        self: &Arc<Self>,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        // In a task of its own: a caller that is not polled for a while must not sit on a permit it was handed.
-        let readers = Arc::clone(self);
-        let read = AbortOnDropHandle::new(tokio::spawn(async move { readers.read_with(read).await }));
-        read.await.unwrap_or(Err(StoreError::Closed))
-    }
-
-    async fn read_with<T: Send + 'static>(
-        self: Arc<Self>,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let readers = Arc::clone(&self);
-        let task = spawn_blocking(move || {
-            // Until the connection is back: `close` counts permits.
-            let _permit = permit;
-            let idle = lock(&readers.idle).pop();
-            let done = idle.map_or_else(|| open_for_reading(&readers.file), Ok).and_then(|connection| {
-                let done = read(&connection)?;
-                lock(&readers.idle).push(connection);
-                Ok(done)
-            });
-            done.map_err(|error| failure("read", &readers.file, &error))
-        });
-        task.await.unwrap_or_else(|error| {
-            Err(StoreError::Io(format!("a read of {} did not end: {error}", self.file.display())))
-        })
-    }
-
-    /// Waits for those who read, and lets nobody in again.
-    async fn close(&self) {
-        let all = u32::try_from(self.connections).expect("READ_CONNECTIONS_MAX is small");
-        // Fails if they are closed already.
-        let _all = self.permits.acquire_many(all).await;
-        self.permits.close();
-        lock(&self.idle).clear();
-    }
-}
-
-/// Where a stream stands, by its name.
-fn select_head(connection: &Connection, stream: &StreamId) -> rusqlite::Result<Head> {
-    let row = connection
-        .prepare_cached(
-            "SELECT id, trimmed, (SELECT key & 4294967295 FROM records
-                                  WHERE key > (id << 32) AND key <= ((id << 32) | 4294967295)
-                                  ORDER BY key DESC LIMIT 1)
-             FROM streams WHERE name = ?1",
-        )?
-        .query_row([stream.as_str()], |row| {
-            let (trimmed, last): (u32, Option<u32>) = (row.get(1)?, row.get(2)?);
-            Ok(Head { id: row.get(0)?, trimmed: trimmed.into(), last: last.unwrap_or(trimmed).into() })
-        });
-    Ok(row.optional()?.unwrap_or_default())
-}
-
-fn select_records(
-    connection: &Connection,
-    stream: &StreamId,
-    after: Position,
-    limit: usize,
-) -> rusqlite::Result<Vec<Stored>> {
-    let id: Option<i64> = connection
-        .prepare_cached("SELECT id FROM streams WHERE name = ?1")?
-        .query_row([stream.as_str()], |row| row.get(0))
-        .optional()?;
-    let Some(id) = id else { return Ok(vec![]) };
-    let mut select = connection
-        .prepare_cached("SELECT key, bytes FROM records WHERE key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3")?;
-    let rows =
-        select.query_map(params![key(id, after.get().min(LAST_MAX)), key(id, LAST_MAX), sql_limit(limit)], |row| {
-            let number = row.get::<_, i64>(0)?.cast_unsigned() & LAST_MAX;
-            let bytes = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
-            Ok(Stored { position: Position::new(number), bytes })
-        })?;
-    let mut failed = Ok(());
-    let records = page(rows.map_while(|row| row.map_err(|error| failed = Err(error)).ok()), limit);
-    failed.map(|()| records)
-}
-
-fn select_streams(
-    connection: &Connection,
-    prefix: &str,
-    after: Option<&StreamId>,
-    limit: usize,
-) -> rusqlite::Result<Vec<(StreamId, Position)>> {
-    let mut select = connection.prepare_cached(
-        "SELECT name, coalesce((SELECT key & 4294967295 FROM records
-                                WHERE key > (id << 32) AND key <= ((id << 32) | 4294967295)
-                                ORDER BY key DESC LIMIT 1), trimmed)
-         FROM streams WHERE name >= ?1 AND name < ?2 AND name > ?3 ORDER BY name LIMIT ?4",
-    )?;
-    // Every character of a name sorts before this one, so between the two is what begins with the prefix.
-    let end = format!("{prefix}\u{7f}");
-    let rows = select.query_map(
-        params![prefix, end, after.map_or("", StreamId::as_str), sql_limit(limit)],
-        |row| -> rusqlite::Result<_> {
-            let name = row.get_ref(0)?.as_str()?;
-            let stream = StreamId::new(name).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-            })?;
-            Ok((stream, Position::new(row.get::<_, u32>(1)?.into())))
-        },
-    )?;
-    rows.collect()
-}
-
-/// The key of a record: the stream's number and the position in one integer, which is the table's own row number.
-/// So a record is found without an index, and a stream's records lie side by side.
-fn key(id: i64, number: u64) -> i64 {
-    (id << 32) | number.cast_signed()
-}
-
-fn sql_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-/// A larger record is not cached, since it would drive out too much.
-fn record_bytes_max(cache_bytes: usize) -> usize {
-    cache_bytes / 4
-}
-
-/// Keeps other processes from the file, and other stores in this one, for as long as the result lives.
-///
-/// SQLite's own locks would do, but its exclusive mode also shuts out the connections that read.
-fn hold(file: &Path) -> Result<File, StoreError> {
-    let mut path = OsString::from(file);
-    path.push(".lock");
-    let path = PathBuf::from(path);
-    let io = |error| StoreError::Io(format!("cannot open {}: {error}", path.display()));
-    let mut held = private(OpenOptions::new().read(true).write(true).create(true)).open(&path).map_err(io)?;
-    match held.try_lock() {
-        Ok(()) => {
-            let written = held.set_len(0).and_then(|()| write!(held, "process {}", std::process::id()));
-            written.map(|()| held).map_err(io)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // The name of the holder is a help, and its lack no reason to say less.
-            let _ = held.take(64).read_to_string(&mut holder);
-            holder.retain(|c| !c.is_control());
-            let holder = if holder.is_empty() { "an unknown process".into() } else { holder };
-            Err(StoreError::InUse { file: file.to_owned(), holder })
-        }
-        Err(TryLockError::Error(error)) => Err(io(error)),
-    }
-}
-
-/// Journals hold what agents were told, so a file is made for its owner alone.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
-}
-
-#[derive(Debug, thiserror::Error)]
-enum OpenError {
-    #[error("{0}")]
-    Unusable(String),
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-}
-
-fn open_for_writing(file: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
-    // SQLite would make the file readable to all, and its log likewise.
-    drop(private(OpenOptions::new().write(true).create(true)).open(file)?);
-    let connection =
-        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
-    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
-    let fresh = application == 0 && version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0;
-    if !fresh && application != APPLICATION_ID {
-        return Err(OpenError::Unusable("is a database of another program; name another file for the store".into()));
-    }
-    if !fresh && version != FORMAT_VERSION {
-        return Err(OpenError::Unusable(format!(
-            "has format {version}, and this host knows format {FORMAT_VERSION}; use a newer leasehold"
-        )));
-    }
-    let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if journal != "wal" {
-        return Err(OpenError::Unusable("is on a file system without shared memory; put it on a local disk".into()));
-    }
-    connection.pragma_update(
-        None,
-        "synchronous",
-        match synchronous {
-            Synchronous::Full => "FULL",
-            Synchronous::Normal => "NORMAL",
-        },
-    )?;
-    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
-    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
-    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    if fresh {
-        connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE;
-             CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, trimmed INTEGER NOT NULL) STRICT;
-             CREATE TABLE records (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
-             PRAGMA application_id = {APPLICATION_ID};
-             PRAGMA user_version = {FORMAT_VERSION};
-             COMMIT;"
-        ))?;
-    }
-    // Damage to what every access needs is better found now than at the first append.
-    for table in ["streams", "records"] {
-        connection.query_row(&format!("SELECT * FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?;
-    }
-    Ok(connection)
-}
-
-fn open_for_reading(file: &Path) -> rusqlite::Result<Connection> {
-    let connection =
-        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "query_only", true)?;
-    Ok(connection)
-}
-
-fn failure(doing: &str, file: &Path, error: &rusqlite::Error) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => StoreError::Unusable {
-            file: file.to_owned(),
-            reason: "is not a store; name another file, or restore it from a backup".into(),
-        },
-        Some(ErrorCode::DatabaseCorrupt) => StoreError::Unusable {
-            file: file.to_owned(),
-            reason: format!("is damaged ({error}); restore it from a backup"),
-        },
-        _ => StoreError::Io(format!("cannot {doing} {}: {error}", file.display())),
-    }
-}
-
-/// "LEAS", by which `file` and we tell our files from others.
-const APPLICATION_ID: i32 = 0x4c45_4153;
-
-/// Counts the changes of the file's format.
-const FORMAT_VERSION: i32 = 1;
-
-/// The greatest position that fits a key.
-const LAST_MAX: u64 = 0xffff_ffff;
-
 /// A group is committed once it has this many commands, of which some write nothing.
 const GROUP_COMMANDS_MAX: usize = 4096;
-
-/// More would only wait for the same disk.
-const READ_CONNECTIONS_MAX: usize = 64;
-
-/// How long to bear with a tool, such as a backup, that has locked the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the write-ahead log grows before it is taken into the file, in pages of 4 KiB.
-const WAL_PAGES: u32 = 4000;
-
-/// A log that a large append has made longer is cut to this.
-const WAL_BYTES_KEPT: u32 = 64 << 20;
-
-/// What the writer keeps of the file in memory, so that an append finds its page there.
-const WRITER_CACHE_KIB: i32 = 32 << 10;
-
-/// What an entry of [`Recent`] takes beside the record's bytes: two names, the maps' slots, allocations.
-const NAMED_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -836,7 +457,7 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::*;
+    use super::{recent::NAMED_BYTES, *};
 
     /// A store with the directory it lives in.
     struct Temporary {

@@ -1,0 +1,146 @@
+//! The file itself: who may have it, what has to stand in it, and what is said when it cannot be used.
+
+use std::{
+    ffi::OsString,
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
+
+use super::Synchronous;
+use crate::store::StoreError;
+
+/// Keeps other processes from the file, and other stores in this one, for as long as the result lives.
+///
+/// SQLite's own locks would do, but its exclusive mode also shuts out the connections that read.
+pub(super) fn hold(file: &Path) -> Result<File, StoreError> {
+    let mut path = OsString::from(file);
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let io = |error| StoreError::Io(format!("cannot open {}: {error}", path.display()));
+    let mut held = private(OpenOptions::new().read(true).write(true).create(true)).open(&path).map_err(io)?;
+    match held.try_lock() {
+        Ok(()) => {
+            let written = held.set_len(0).and_then(|()| write!(held, "process {}", std::process::id()));
+            written.map(|()| held).map_err(io)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // The name of the holder is a help, and its lack no reason to say less.
+            let _ = held.take(64).read_to_string(&mut holder);
+            holder.retain(|c| !c.is_control());
+            let holder = if holder.is_empty() { "an unknown process".into() } else { holder };
+            Err(StoreError::InUse { file: file.to_owned(), holder })
+        }
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+/// Journals hold what agents were told, so a file is made for its owner alone.
+pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error("{0}")]
+    Unusable(String),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+pub(super) fn open_for_writing(file: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
+    // SQLite would make the file readable to all, and its log likewise.
+    drop(private(OpenOptions::new().write(true).create(true)).open(file)?);
+    let connection =
+        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
+    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    let fresh = application == 0 && version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0;
+    if !fresh && application != APPLICATION_ID {
+        return Err(OpenError::Unusable("is a database of another program; name another file for the store".into()));
+    }
+    if !fresh && version != FORMAT_VERSION {
+        return Err(OpenError::Unusable(format!(
+            "has format {version}, and this host knows format {FORMAT_VERSION}; use a newer leasehold"
+        )));
+    }
+    let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if journal != "wal" {
+        return Err(OpenError::Unusable("is on a file system without shared memory; put it on a local disk".into()));
+    }
+    connection.pragma_update(
+        None,
+        "synchronous",
+        match synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        },
+    )?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    if fresh {
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE;
+             CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, trimmed INTEGER NOT NULL) STRICT;
+             CREATE TABLE records (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+             PRAGMA application_id = {APPLICATION_ID};
+             PRAGMA user_version = {FORMAT_VERSION};
+             COMMIT;"
+        ))?;
+    }
+    // Damage to what every access needs is better found now than at the first append.
+    for table in ["streams", "records"] {
+        connection.query_row(&format!("SELECT * FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?;
+    }
+    Ok(connection)
+}
+
+pub(super) fn open_for_reading(file: &Path) -> rusqlite::Result<Connection> {
+    let connection =
+        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+pub(super) fn failure(doing: &str, file: &Path, error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => StoreError::Unusable {
+            file: file.to_owned(),
+            reason: "is not a store; name another file, or restore it from a backup".into(),
+        },
+        Some(ErrorCode::DatabaseCorrupt) => StoreError::Unusable {
+            file: file.to_owned(),
+            reason: format!("is damaged ({error}); restore it from a backup"),
+        },
+        _ => StoreError::Io(format!("cannot {doing} {}: {error}", file.display())),
+    }
+}
+
+/// "LEAS", by which `file` and we tell our files from others.
+pub(super) const APPLICATION_ID: i32 = 0x4c45_4153;
+
+/// Counts the changes of the file's format.
+pub(super) const FORMAT_VERSION: i32 = 1;
+
+/// How long to bear with a tool, such as a backup, that has locked the file.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the write-ahead log grows before it is taken into the file, in pages of 4 KiB.
+pub(super) const WAL_PAGES: u32 = 4000;
+
+/// A log that a large append has made longer is cut to this.
+pub(super) const WAL_BYTES_KEPT: u32 = 64 << 20;
+
+/// What the writer keeps of the file in memory, so that an append finds its page there.
+pub(super) const WRITER_CACHE_KIB: i32 = 32 << 10;
