@@ -12,8 +12,10 @@
 mod file;
 mod reading;
 mod recent;
+mod sweep;
 
 use std::{
+    cell::Cell,
     collections::{HashMap, hash_map::Entry},
     fmt,
     fs::File,
@@ -25,14 +27,18 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, params};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TryRecvError},
+    oneshot,
+};
 
 use self::{
-    file::{OpenError, failure, hold, open_for_writing},
-    reading::{LAST_MAX, Readers, key, select_head, select_records, select_streams},
+    file::{Newest, OpenError, failure, hold, open_for_writing, select_newest},
+    reading::{LAST_MAX, Readers, key, select_begun, select_head, select_records, select_size_bytes, select_streams},
     recent::{Recent, record_bytes_max},
+    sweep::{Sweep, select_removed, sweep},
 };
-use super::{Position, Store, StoreError, Stored, StreamId, Waiters, check_size, lock};
+use super::{Begun, Position, Store, StoreError, Stored, StreamId, Waiters, check_size, lock};
 
 /// How a [`Sqlite`] store trades memory and safety.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +113,11 @@ impl Sqlite {
 
     fn assemble(file: &Path, options: SqliteOptions) -> Result<(Self, Writer), StoreError> {
         let lock = hold(file)?;
-        let connection = open_for_writing(file, options.synchronous).map_err(|error| match error {
+        let opened = open_for_writing(file, options.synchronous).and_then(|connection| {
+            let (newest, removed) = (select_newest(&connection)?, select_removed(&connection)?);
+            Ok((connection, newest, removed))
+        });
+        let (connection, newest, removed) = opened.map_err(|error| match error {
             OpenError::Unusable(reason) => StoreError::Unusable { file: file.to_owned(), reason },
             OpenError::Sqlite(error) => failure("open", file, &error),
             OpenError::Io(error) => StoreError::Io(format!("cannot open {}: {error}", file.display())),
@@ -122,6 +132,8 @@ impl Sqlite {
             _lock: lock,
             messages,
             closing: false,
+            newest: Cell::new(newest),
+            sweep: Sweep::of(removed),
             shared: Arc::clone(&shared),
             file: file.to_owned(),
             options,
@@ -195,6 +207,18 @@ impl Store for Sqlite {
     async fn trim(&self, stream: &StreamId, up_to: Position) -> Result<(), StoreError> {
         self.ask(stream, Action::Trim { up_to }).await.map(drop)
     }
+
+    async fn remove(&self, stream: &StreamId, last: Position) -> Result<(), StoreError> {
+        self.ask(stream, Action::Remove { last }).await.map(drop)
+    }
+
+    async fn begun(&self, after: u64, limit: usize) -> Result<Vec<Begun>, StoreError> {
+        self.readers.with(move |connection| select_begun(connection, after, limit)).await
+    }
+
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.readers.with(select_size_bytes).await
+    }
 }
 
 /// What the writer and those who read share.
@@ -222,6 +246,9 @@ enum Action {
     Trim {
         up_to: Position,
     },
+    Remove {
+        last: Position,
+    },
     /// Says where the stream ends. The writer is asked, since it alone knows without a race.
     Look,
 }
@@ -231,7 +258,7 @@ type Outcome = Result<Head, StoreError>;
 /// Where a stream begins and ends: its records are those after `trimmed`, up to `last`, without a gap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Head {
-    /// The stream's number in the file, if it exists.
+    /// The stream's place in the file, if it exists.
     id: Option<i64>,
     trimmed: u64,
     last: u64,
@@ -250,6 +277,8 @@ impl Head {
 /// What a group does to one stream, known to nobody until it is committed.
 #[derive(Default)]
 struct Change {
+    /// Whether it was removed, and `added` is all that it has.
+    anew: bool,
     head: Head,
     added: Vec<Bytes>,
 }
@@ -261,6 +290,8 @@ struct Writer {
     _lock: File,
     messages: mpsc::UnboundedReceiver<Message>,
     closing: bool,
+    newest: Cell<Newest>,
+    sweep: Sweep,
     shared: Arc<Shared>,
     file: PathBuf,
     options: SqliteOptions,
@@ -279,7 +310,7 @@ impl Writer {
 
     fn run(mut self) {
         while !self.closing
-            && let Some(first) = self.messages.blocking_recv()
+            && let Some(first) = self.next()
         {
             let group = self.gather(first);
             if group.is_empty() {
@@ -289,6 +320,10 @@ impl Writer {
                 Ok((outcomes, changes)) => {
                     self.publish(changes);
                     for (command, outcome) in group.into_iter().zip(outcomes) {
+                        if let (Action::Remove { .. }, Ok(Head { id: Some(id), .. })) = (&command.action, &outcome) {
+                            self.sweep.add(*id, command.reply);
+                            continue;
+                        }
                         // Whoever asked may have gone; the append stands.
                         let _ = command.reply.send(outcome);
                     }
@@ -300,6 +335,26 @@ impl Writer {
                         let _ = command.reply.send(Err(error.clone()));
                     }
                 }
+            }
+        }
+    }
+
+    /// The next thing to do. While there is none, and now and then while there is, what was removed is cleared away.
+    fn next(&mut self) -> Option<Message> {
+        loop {
+            if self.sweep.is_done() {
+                return self.messages.blocking_recv();
+            }
+            let waiting = self.messages.try_recv();
+            if self.sweep.is_due(waiting.is_err()) {
+                self.sweep.step(|places| transaction(&self.connection, || sweep(&self.connection, places)));
+            } else if matches!(waiting, Err(TryRecvError::Empty)) {
+                return self.messages.blocking_recv();
+            }
+            match waiting {
+                Ok(message) => return Some(message),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return None,
             }
         }
     }
@@ -332,16 +387,7 @@ impl Writer {
 
     /// Does a group in one transaction. If it fails, nothing of it was done and nothing in memory has changed.
     fn commit(&self, group: &[Command]) -> rusqlite::Result<(Vec<Outcome>, HashMap<StreamId, Change>)> {
-        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let done = self.perform(group).and_then(|done| {
-            self.connection.prepare_cached("COMMIT")?.execute([])?;
-            Ok(done)
-        });
-        // Some failures have ended the transaction by themselves.
-        if done.is_err() && !self.connection.is_autocommit() {
-            self.connection.execute_batch("ROLLBACK")?;
-        }
-        done
+        transaction(&self.connection, || self.perform(group))
     }
 
     fn perform(&self, group: &[Command]) -> rusqlite::Result<(Vec<Outcome>, HashMap<StreamId, Change>)> {
@@ -353,7 +399,7 @@ impl Writer {
                 Entry::Vacant(unchanged) => {
                     let known = lock(&self.shared.recent).head(stream);
                     let head = known.map_or_else(|| select_head(&self.connection, stream), Ok)?;
-                    unchanged.insert(Change { head, added: vec![] })
+                    unchanged.insert(Change { head, ..Change::default() })
                 }
             };
             outcomes.push(match action {
@@ -365,6 +411,10 @@ impl Writer {
                     self.trim(&mut change.head, up_to.get())?;
                     Ok(change.head)
                 }
+                Action::Remove { last } if *last != change.head.last() => {
+                    Err(StoreError::Conflict { last: change.head.last() })
+                }
+                Action::Remove { .. } => Ok(self.remove(change)?),
                 Action::Look => Ok(change.head),
             });
         }
@@ -372,7 +422,7 @@ impl Writer {
     }
 
     fn append(&self, stream: &StreamId, change: &mut Change, records: &[Bytes]) -> rusqlite::Result<Outcome> {
-        let Change { head, added } = change;
+        let Change { head, added, .. } = change;
         if records.is_empty() {
             return Ok(Ok(*head));
         }
@@ -381,10 +431,7 @@ impl Writer {
         }
         let id = match head.id {
             Some(id) => id,
-            None => self
-                .connection
-                .prepare_cached("INSERT INTO streams (name, trimmed) VALUES (?1, 0)")?
-                .insert([stream.as_str()])?,
+            None => self.begin(stream)?,
         };
         head.id = Some(id);
         let mut insert = self.connection.prepare_cached("INSERT INTO records (key, bytes) VALUES (?1, ?2)")?;
@@ -396,6 +443,38 @@ impl Writer {
             added.push(if record.len() > cacheable_bytes { record.clone() } else { Bytes::copy_from_slice(record) });
         }
         Ok(Ok(*head))
+    }
+
+    /// Makes a stream, with the next number and the next free place.
+    fn begin(&self, stream: &StreamId) -> rusqlite::Result<i64> {
+        let newest = self.newest.get().next(|id| {
+            // Places are used again when all have been, which takes two thousand million streams.
+            let mut taken = self.connection.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM streams WHERE id = ?1) OR EXISTS (SELECT 1 FROM removed WHERE id = ?1)",
+            )?;
+            taken.query_row([id], |row| row.get(0))
+        })?;
+        // Should the transaction fail, this number and place are skipped.
+        self.newest.set(newest);
+        self.connection
+            .prepare_cached("INSERT INTO streams (id, name, trimmed, number) VALUES (?1, ?2, 0, ?3)")?
+            .insert(params![newest.id, stream.as_str(), newest.number])?;
+        Ok(newest.id)
+    }
+
+    /// Takes a stream out of the file but for its records, and returns what it was.
+    fn remove(&self, change: &mut Change) -> rusqlite::Result<Head> {
+        let Some(id) = change.head.id else { return Ok(change.head) };
+        self.connection.prepare_cached("DELETE FROM streams WHERE id = ?1")?.execute([id])?;
+        self.connection.prepare_cached("INSERT INTO removed (id) VALUES (?1)")?.execute([id])?;
+        // It may have been the newest, and no other may have its number.
+        let newest = self.newest.get();
+        self.connection
+            .prepare_cached("UPDATE newest SET number = ?1, id = ?2")?
+            .execute([newest.number, newest.id])?;
+        let removed = change.head;
+        *change = Change { anew: true, ..Change::default() };
+        Ok(removed)
     }
 
     fn trim(&self, head: &mut Head, up_to: u64) -> rusqlite::Result<()> {
@@ -416,15 +495,20 @@ impl Writer {
 
     /// Lets everyone see what was committed, before those who asked for it are told.
     fn publish(&self, changes: HashMap<StreamId, Change>) {
-        let grown = changes.iter().filter(|(_, change)| !change.added.is_empty());
-        let grown: Vec<_> = grown.map(|(stream, change)| (stream.clone(), change.head.last())).collect();
+        let last = |change: &Change| {
+            if change.head.has_after(Position::ZERO) { change.head.last() } else { Position::ZERO }
+        };
+        let ends: Vec<_> = changes.iter().map(|(stream, change)| (stream.clone(), last(change), change.anew)).collect();
+        // Who looks into the cache must find those who wait there to know no less, nor of records that are gone.
+        let shrunk = ends.iter().filter(|(_, last, anew)| *anew || *last == Position::ZERO);
+        self.shared.waiters.announce(shrunk.map(|(stream, ..)| (stream, Position::ZERO)));
         {
             let mut recent = lock(&self.shared.recent);
             for (stream, change) in changes {
                 recent.note(stream, change);
             }
         }
-        self.shared.waiters.announce(grown.iter().map(|(stream, last)| (stream, *last)));
+        self.shared.waiters.announce(ends.iter().map(|(stream, last, _)| (stream, *last)));
     }
 }
 
@@ -438,6 +522,20 @@ impl Drop for Writer {
             tracing::warn!(file = %self.file.display(), %error, "the write-ahead log was not taken into the store");
         }
     }
+}
+
+/// Does something as a whole or not at all.
+fn transaction<T>(connection: &Connection, work: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let done = work().and_then(|done| {
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(done)
+    });
+    // Some failures have ended the transaction by themselves.
+    if done.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    done
 }
 
 /// A group is committed once it has this many commands, of which some write nothing.
@@ -580,7 +678,7 @@ mod tests {
             |sql: &'static str| move |file: &Path| Connection::open(file).unwrap().execute_batch(sql).unwrap();
         let newer = move |file: &Path| {
             drop(open_for_writing(file, Synchronous::Full).unwrap());
-            database("PRAGMA user_version = 2")(file);
+            database("PRAGMA user_version = 3")(file);
         };
         let hollow = move |file: &Path| {
             drop(open_for_writing(file, Synchronous::Full).unwrap());
@@ -593,7 +691,7 @@ mod tests {
             ("is not a store", &|file| std::fs::write(file, "a text ".repeat(1000)).unwrap()),
             ("is a database of another program", &database("CREATE TABLE other (x)")),
             ("is a database of another program", &database("PRAGMA application_id = 7")),
-            ("has format 2, and this host knows format 1", &newer),
+            ("has format 3, and this host knows formats up to 2", &newer),
             ("is damaged", &hollow),
         ];
         for (reason, make) in table {
@@ -686,7 +784,7 @@ mod tests {
     async fn a_stream_that_is_full_takes_no_more_and_harms_no_other() {
         let store = Temporary::open(SqliteOptions::default());
         let nearly_full = Head { id: None, trimmed: LAST_MAX - 1, last: LAST_MAX - 1 };
-        lock(&store.shared.recent).note(id("a"), Change { head: nearly_full, added: vec![] });
+        lock(&store.shared.recent).note(id("a"), Change { head: nearly_full, ..Change::default() });
         let last = store.append(&id("a"), nearly_full.last(), vec![text("x")]).await.unwrap();
         assert_eq!(last, Position::new(LAST_MAX));
         assert_eq!(store.append(&id("a"), last, vec![text("y")]).await, Err(StoreError::Full(id("a"))));
@@ -694,6 +792,82 @@ mod tests {
         let store = store.reopen().await;
         assert_eq!(store.read(&id("a"), Position::new(LAST_MAX - 1), 9).await.unwrap().len(), 1);
         assert_eq!(store.read(&id("a"), last, 9).await, Ok(vec![]));
+    }
+
+    /// A kill comes while a long stream is being cleared away, and another while the newest has just gone.
+    #[tokio::test]
+    async fn a_removed_stream_is_cleared_away_by_the_next_start_and_its_number_is_not_given_again() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("store.db");
+        let (store, writer) = Sqlite::assemble(&file, SqliteOptions::default()).unwrap();
+        let one_by_one = |action| {
+            let (reply, mut outcome) = oneshot::channel();
+            let command = Command { stream: id("a"), action, reply };
+            let (outcomes, changes) = writer.commit(std::slice::from_ref(&command)).unwrap();
+            writer.publish(changes);
+            let _ = command.reply.send(outcomes.into_iter().next().unwrap());
+            outcome.try_recv().unwrap().unwrap()
+        };
+        let head = one_by_one(Action::Append { last: Position::ZERO, records: vec![text("x"); 3000] });
+        one_by_one(Action::Remove { last: head.last() });
+        assert_eq!(store.streams("", None, 9).await, Ok(vec![]));
+        let mut steps = Sweep::of([head.id.unwrap()].into());
+        steps.step(|places| transaction(&writer.connection, || sweep(&writer.connection, places)));
+        assert!(!steps.is_done(), "one step is not enough");
+        drop((store, writer));
+
+        let store = Temporary { store: Sqlite::open(&file, SqliteOptions::default()).unwrap(), directory };
+        assert_eq!(store.append(&id("b"), Position::ZERO, vec![text("y")]).await, Ok(Position::new(1)));
+        let begun = store.begun(0, 9).await.unwrap();
+        assert_eq!(begun, [Begun { number: 2, stream: id("b"), last: Position::new(1) }]);
+        store.remove(&id("b"), Position::new(1)).await.unwrap();
+        let count =
+            |sql: &str| Connection::open(&file).unwrap().query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
+        assert_eq!((count("SELECT count(*) FROM records"), count("SELECT count(*) FROM removed")), (0, 0));
+        let store = store.reopen().await;
+        store.append(&id("c"), Position::ZERO, vec![text("z")]).await.unwrap();
+        assert_eq!(store.begun(0, 9).await.unwrap()[0].number, 3);
+    }
+
+    #[test]
+    fn a_place_is_used_again_only_when_all_have_been_and_it_is_free() {
+        let taken = |taken: &'static [i64]| move |id: i64| Ok(taken.contains(&id));
+        for (newest, taken, expected) in [
+            ((7, 4), taken(&[]), (8, 5)),
+            ((7, 0x7fff_ffff), taken(&[]), (8, 1)),
+            ((7, 0x7fff_fffe), taken(&[0x7fff_ffff, 1, 2, 4]), (8, 3)),
+        ] {
+            let next = Newest { number: newest.0, id: newest.1 }.next(taken).unwrap();
+            assert_eq!((next.number, next.id), expected);
+        }
+        assert_eq!(key(0x7fff_ffff, LAST_MAX), i64::MAX);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_first_format_is_brought_up_to_date() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("store.db");
+        Connection::open(&file)
+            .unwrap()
+            .execute_batch(
+                "CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, trimmed INTEGER NOT NULL) STRICT;
+                 CREATE TABLE records (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+                 INSERT INTO streams VALUES (1, 'b', 0), (2, 'a', 1);
+                 INSERT INTO records VALUES (1 << 32 | 1, x'61'), (2 << 32 | 2, x'62');
+                 PRAGMA application_id = 1279607123;
+                 PRAGMA user_version = 1;",
+            )
+            .unwrap();
+        let mut store = Temporary { store: Sqlite::open(&file, SqliteOptions::default()).unwrap(), directory };
+        for _ in 0..2 {
+            let begun = |number, name, last| Begun { number, stream: id(name), last: Position::new(last) };
+            assert_eq!(store.begun(0, 9).await, Ok(vec![begun(1, "b", 1), begun(2, "a", 2)]));
+            assert_eq!(store.read(&id("a"), Position::ZERO, 9).await.unwrap()[0].bytes, "b");
+            let c = store.append(&id("c"), Position::ZERO, vec![text("c")]).await.unwrap();
+            assert_eq!(store.begun(2, 9).await.unwrap()[0].stream, id("c"));
+            store.remove(&id("c"), c).await.unwrap();
+            store = store.reopen().await;
+        }
     }
 
     /// Streams come and go, and of those that are quiet nothing stays in memory.
@@ -708,8 +882,11 @@ mod tests {
                 jobs.spawn(async move {
                     let last = store.append(&stream, Position::ZERO, vec![text("x"); 3]).await.unwrap();
                     store.grown(&stream, Position::ZERO).await.unwrap();
-                    store.trim(&stream, last).await.unwrap();
-                    let last = store.append(&stream, last, vec![text("y")]).await.unwrap();
+                    let last = match number % 2 {
+                        0 => store.trim(&stream, last).await.map(|()| last),
+                        _ => store.remove(&stream, last).await.map(|()| Position::ZERO),
+                    };
+                    let last = store.append(&stream, last.unwrap(), vec![text("y")]).await.unwrap();
                     let mut leaving = std::pin::pin!(store.grown(&stream, last));
                     assert!(poll_once(leaving.as_mut()).await.is_pending());
                 });
@@ -744,7 +921,7 @@ mod tests {
             head.last += added.len() as u64;
             head.trimmed = head.trimmed.max(trimmed);
             let added = added.into_iter().map(|size| Bytes::from(vec![7; size])).collect::<Vec<_>>();
-            recent.note(id("a"), Change { head, added });
+            recent.note(id("a"), Change { head, added, anew: false });
             for after in 0..=22 {
                 let read = recent.read(&id("a"), Position::new(after), 99);
                 let expected = (after >= *known_after.start())

@@ -68,9 +68,10 @@ pub(super) fn open_for_writing(file: &Path, synchronous: Synchronous) -> Result<
     if !fresh && application != APPLICATION_ID {
         return Err(OpenError::Unusable("is a database of another program; name another file for the store".into()));
     }
-    if !fresh && version != FORMAT_VERSION {
+    if !fresh && !(1..=FORMAT_VERSION).contains(&version) {
         return Err(OpenError::Unusable(format!(
-            "has format {version}, and this host knows format {FORMAT_VERSION}; use a newer leasehold"
+            "has format {version}, and this host knows formats up to {FORMAT_VERSION}; use the leasehold that wrote \
+             it or a newer one, or name a fresh data folder"
         )));
     }
     let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -88,21 +89,52 @@ pub(super) fn open_for_writing(file: &Path, synchronous: Synchronous) -> Result<
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    if fresh {
+    if version < FORMAT_VERSION {
+        let formats = &FORMATS[usize::try_from(version).unwrap_or_default()..];
         connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE;
-             CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, trimmed INTEGER NOT NULL) STRICT;
-             CREATE TABLE records (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+            "BEGIN IMMEDIATE; {}
              PRAGMA application_id = {APPLICATION_ID};
              PRAGMA user_version = {FORMAT_VERSION};
-             COMMIT;"
+             COMMIT;",
+            formats.concat()
         ))?;
     }
     // Damage to what every access needs is better found now than at the first append.
-    for table in ["streams", "records"] {
+    for table in ["streams", "records", "removed", "newest"] {
         connection.query_row(&format!("SELECT * FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?;
     }
     Ok(connection)
+}
+
+/// What the newest stream was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Newest {
+    /// Its number in the order of beginnings.
+    pub(super) number: i64,
+    /// Its place in the file.
+    pub(super) id: i64,
+}
+
+impl Newest {
+    /// What the next stream is given: the next number, and the next place that is not taken.
+    pub(super) fn next(self, is_taken: impl Fn(i64) -> rusqlite::Result<bool>) -> rusqlite::Result<Self> {
+        let mut id = self.id;
+        loop {
+            id = if id < ID_MAX { id + 1 } else { 1 };
+            if !is_taken(id)? {
+                return Ok(Self { number: self.number + 1, id });
+            }
+        }
+    }
+}
+
+pub(super) fn select_newest(connection: &Connection) -> rusqlite::Result<Newest> {
+    connection.query_row(
+        "SELECT * FROM (SELECT number, id FROM streams ORDER BY number DESC LIMIT 1)
+         UNION ALL SELECT number, id FROM newest ORDER BY number DESC LIMIT 1",
+        [],
+        |row| Ok(Newest { number: row.get(0)?, id: row.get(1)? }),
+    )
 }
 
 pub(super) fn open_for_reading(file: &Path) -> rusqlite::Result<Connection> {
@@ -131,7 +163,23 @@ pub(super) fn failure(doing: &str, file: &Path, error: &rusqlite::Error) -> Stor
 pub(super) const APPLICATION_ID: i32 = 0x4c45_4153;
 
 /// Counts the changes of the file's format.
-pub(super) const FORMAT_VERSION: i32 = 1;
+pub(super) const FORMAT_VERSION: i32 = 2;
+
+/// What makes each format of the one before.
+const FORMATS: [&str; FORMAT_VERSION as usize] = [
+    "CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, trimmed INTEGER NOT NULL) STRICT;
+     CREATE TABLE records (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;",
+    // Streams are numbered and can be removed.
+    "ALTER TABLE streams ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+     UPDATE streams SET number = id;
+     CREATE UNIQUE INDEX streams_by_number ON streams (number);
+     CREATE TABLE removed (id INTEGER PRIMARY KEY) STRICT;
+     CREATE TABLE newest (number INTEGER NOT NULL, id INTEGER NOT NULL) STRICT;
+     INSERT INTO newest VALUES (0, 0);",
+];
+
+/// The greatest place that fits a key.
+const ID_MAX: i64 = 0x7fff_ffff;
 
 /// How long to bear with a tool, such as a backup, that has locked the file.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

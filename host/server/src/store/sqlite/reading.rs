@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Type};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -14,7 +14,7 @@ use super::{
     Head,
     file::{failure, open_for_reading},
 };
-use crate::store::{Position, StoreError, Stored, StreamId, lock, page};
+use crate::store::{Begun, Position, StoreError, Stored, StreamId, lock, page};
 
 /// The connections that read history, opened when they are first needed.
 pub(super) struct Readers {
@@ -96,19 +96,17 @@ pub(super) fn select_records(
     after: Position,
     limit: usize,
 ) -> rusqlite::Result<Vec<Stored>> {
-    let id: Option<i64> = connection
-        .prepare_cached("SELECT id FROM streams WHERE name = ?1")?
-        .query_row([stream.as_str()], |row| row.get(0))
-        .optional()?;
-    let Some(id) = id else { return Ok(vec![]) };
-    let mut select = connection
-        .prepare_cached("SELECT key, bytes FROM records WHERE key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3")?;
-    let rows =
-        select.query_map(params![key(id, after.get().min(LAST_MAX)), key(id, LAST_MAX), sql_limit(limit)], |row| {
-            let number = row.get::<_, i64>(0)?.cast_unsigned() & LAST_MAX;
-            let bytes = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
-            Ok(Stored { position: Position::new(number), bytes })
-        })?;
+    // One statement sees one moment: in two, the stream's place in the file might be another's by the second.
+    let mut select = connection.prepare_cached(
+        "SELECT key, bytes FROM streams CROSS JOIN records
+         WHERE name = ?1 AND key > (id << 32 | ?2) AND key <= (id << 32 | 4294967295) ORDER BY key LIMIT ?3",
+    )?;
+    let after = after.get().min(LAST_MAX).cast_signed();
+    let rows = select.query_map(params![stream.as_str(), after, sql_limit(limit)], |row| {
+        let number = row.get::<_, i64>(0)?.cast_unsigned() & LAST_MAX;
+        let bytes = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
+        Ok(Stored { position: Position::new(number), bytes })
+    })?;
     let mut failed = Ok(());
     let records = page(rows.map_while(|row| row.map_err(|error| failed = Err(error)).ok()), limit);
     failed.map(|()| records)
@@ -128,20 +126,40 @@ pub(super) fn select_streams(
     )?;
     // Every character of a name sorts before this one, so between the two is what begins with the prefix.
     let end = format!("{prefix}\u{7f}");
-    let rows = select.query_map(
-        params![prefix, end, after.map_or("", StreamId::as_str), sql_limit(limit)],
-        |row| -> rusqlite::Result<_> {
-            let name = row.get_ref(0)?.as_str()?;
-            let stream = StreamId::new(name).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-            })?;
-            Ok((stream, Position::new(row.get::<_, u32>(1)?.into())))
-        },
-    )?;
+    let rows = select.query_map(params![prefix, end, after.map_or("", StreamId::as_str), sql_limit(limit)], |row| {
+        Ok((name(row, 0)?, Position::new(row.get::<_, u32>(1)?.into())))
+    })?;
     rows.collect()
 }
 
-/// The key of a record: the stream's number and the position in one integer, which is the table's own row number.
+pub(super) fn select_begun(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Begun>> {
+    let mut select = connection.prepare_cached(
+        "SELECT number, name, coalesce((SELECT key & 4294967295 FROM records
+                                        WHERE key > (id << 32) AND key <= ((id << 32) | 4294967295)
+                                        ORDER BY key DESC LIMIT 1), trimmed)
+         FROM streams WHERE number > ?1 ORDER BY number LIMIT ?2",
+    )?;
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let rows = select.query_map([after, sql_limit(limit)], |row| {
+        let number = row.get::<_, i64>(0)?.cast_unsigned();
+        Ok(Begun { number, stream: name(row, 1)?, last: Position::new(row.get::<_, u32>(2)?.into()) })
+    })?;
+    rows.collect()
+}
+
+/// The pages in use; those that were given back stay in the file for what comes.
+pub(super) fn select_size_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, u32>(0)).map(u64::from);
+    let pages = number("PRAGMA page_count")?.saturating_sub(number("PRAGMA freelist_count")?);
+    Ok(pages * number("PRAGMA page_size")?)
+}
+
+fn name(row: &Row<'_>, column: usize) -> rusqlite::Result<StreamId> {
+    StreamId::new(row.get_ref(column)?.as_str()?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+/// The key of a record: the stream's place in the file and the position in one integer, which is the table's own row number.
 /// So a record is found without an index, and a stream's records lie side by side.
 pub(super) fn key(id: i64, number: u64) -> i64 {
     (id << 32) | number.cast_signed()

@@ -24,7 +24,7 @@ pub(super) struct Known {
     head: Head,
     pub(super) tail: VecDeque<Bytes>,
     /// How often the stream stands in `order`, where it is named once for each record in the tail and perhaps for
-    /// records that were trimmed; it is forgotten with the last of them.
+    /// records that are gone; it is forgotten with the last of them.
     pub(super) named: usize,
 }
 
@@ -63,6 +63,9 @@ impl Recent {
         let entry = self.streams.entry(stream);
         let stream = entry.key().clone();
         let known = entry.or_default();
+        if change.anew {
+            self.tail_bytes -= known.tail.drain(..).map(|record| record.len()).sum::<usize>();
+        }
         // For a stream that was forgotten meanwhile, the tail begins here.
         known.head.last = change.head.last - change.added.len() as u64;
         for record in change.added {
