@@ -305,6 +305,9 @@ pub enum StoreError {
     /// The engine has no position left for the stream; nothing was written.
     #[error("the stream {0} can take no more records")]
     Full(StreamId),
+    /// The store was opened for reading; nothing was written.
+    #[error("{} was opened for reading only; what changes it is for the host that serves it", .0.display())]
+    ReadOnly(PathBuf),
     /// Another process holds the data, and two would overwrite each other.
     #[error("another leasehold host uses {} ({holder})", file.display())]
     InUse {

@@ -22,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -33,7 +34,7 @@ use tokio::sync::{
 };
 
 use self::{
-    file::{Newest, OpenError, failure, hold, open_for_writing, select_newest},
+    file::{Newest, check_for_reading, failure, hold, open_for_writing, select_newest},
     reading::{LAST_MAX, Readers, key, select_begun, select_head, select_records, select_size_bytes, select_streams},
     recent::{Recent, record_bytes_max},
     sweep::{Sweep, select_removed, sweep},
@@ -111,17 +112,26 @@ impl Sqlite {
         Ok(store)
     }
 
+    /// Opens the store in `file` to look at it, while a host is running on it or after it was stopped or killed.
+    ///
+    /// It changes nothing and keeps nobody from the file. Damage is met where it is read, so what is whole can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unusable`] if the file is not ours or of another version; [`StoreError::Io`] if there is none or
+    /// it cannot be opened. Each names the file.
+    pub fn open_for_reading(file: &Path) -> Result<SqliteReader, StoreError> {
+        check_for_reading(file).map_err(|error| error.of(file))?;
+        Ok(SqliteReader { file: file.to_owned(), readers: Readers::new(file, 1) })
+    }
+
     fn assemble(file: &Path, options: SqliteOptions) -> Result<(Self, Writer), StoreError> {
         let lock = hold(file)?;
         let opened = open_for_writing(file, options.synchronous).and_then(|connection| {
             let (newest, removed) = (select_newest(&connection)?, select_removed(&connection)?);
             Ok((connection, newest, removed))
         });
-        let (connection, newest, removed) = opened.map_err(|error| match error {
-            OpenError::Unusable(reason) => StoreError::Unusable { file: file.to_owned(), reason },
-            OpenError::Sqlite(error) => failure("open", file, &error),
-            OpenError::Io(error) => StoreError::Io(format!("cannot open {}: {error}", file.display())),
-        })?;
+        let (connection, newest, removed) = opened.map_err(|error| error.of(file))?;
         let shared = Arc::new(Shared {
             recent: Mutex::new(Recent::with_capacity(options.cache_bytes)),
             waiters: Waiters::default(),
@@ -210,6 +220,59 @@ impl Store for Sqlite {
 
     async fn remove(&self, stream: &StreamId, last: Position) -> Result<(), StoreError> {
         self.ask(stream, Action::Remove { last }).await.map(drop)
+    }
+
+    async fn begun(&self, after: u64, limit: usize) -> Result<Vec<Begun>, StoreError> {
+        self.readers.with(move |connection| select_begun(connection, after, limit)).await
+    }
+
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.readers.with(select_size_bytes).await
+    }
+}
+
+/// A [`Sqlite`] store that can only be read: see [`Sqlite::open_for_reading`].
+#[derive(Debug)]
+pub struct SqliteReader {
+    file: PathBuf,
+    readers: Arc<Readers>,
+}
+
+#[async_trait]
+impl Store for SqliteReader {
+    async fn append(&self, _: &StreamId, _: Position, _: Vec<Bytes>) -> Result<Position, StoreError> {
+        Err(StoreError::ReadOnly(self.file.clone()))
+    }
+
+    async fn read(&self, stream: &StreamId, after: Position, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        let stream = stream.clone();
+        self.readers.with(move |connection| select_records(connection, &stream, after, limit)).await
+    }
+
+    async fn grown(&self, stream: &StreamId, after: Position) -> Result<(), StoreError> {
+        // Who writes is another process and tells nobody.
+        while self.read(stream, after, 1).await?.is_empty() {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Position)>, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.cloned());
+        self.readers.with(move |connection| select_streams(connection, &prefix, after.as_ref(), limit)).await
+    }
+
+    async fn trim(&self, _: &StreamId, _: Position) -> Result<(), StoreError> {
+        Err(StoreError::ReadOnly(self.file.clone()))
+    }
+
+    async fn remove(&self, _: &StreamId, _: Position) -> Result<(), StoreError> {
+        Err(StoreError::ReadOnly(self.file.clone()))
     }
 
     async fn begun(&self, after: u64, limit: usize) -> Result<Vec<Begun>, StoreError> {
@@ -538,6 +601,9 @@ fn transaction<T>(connection: &Connection, work: impl FnOnce() -> rusqlite::Resu
     done
 }
 
+/// How often one who waits for another process to write looks whether it has.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
 /// A group is committed once it has this many commands, of which some write nothing.
 const GROUP_COMMANDS_MAX: usize = 4096;
 
@@ -706,6 +772,46 @@ mod tests {
         }
         let nowhere = Sqlite::open(Path::new("/nowhere/store.db"), SqliteOptions::default()).unwrap_err();
         assert!(nowhere.to_string().starts_with("cannot open /nowhere/store.db"), "{nowhere}");
+    }
+
+    #[tokio::test]
+    async fn a_store_can_be_read_beside_its_host_and_after_it() {
+        let store = Temporary::open(SqliteOptions::default());
+        let (a, b) = (id("a"), id("b"));
+        store.append(&a, Position::ZERO, vec![text("x"), text("y")]).await.unwrap();
+        let reader = Sqlite::open_for_reading(&store.file).unwrap();
+        assert_eq!(reader.read(&a, Position::new(1), 9).await.unwrap()[0].bytes, "y");
+        assert_eq!(reader.streams("", None, 9).await, Ok(vec![(a.clone(), Position::new(2))]));
+        assert_eq!(reader.begun(0, 9).await, store.begun(0, 9).await);
+        assert_eq!(reader.size_bytes().await, store.size_bytes().await);
+        let mut waiting = std::pin::pin!(reader.grown(&b, Position::ZERO));
+        assert!(poll_once(waiting.as_mut()).await.is_pending());
+        store.append(&b, Position::ZERO, vec![text("z")]).await.unwrap();
+        assert_eq!(waiting.await, Ok(()));
+        let refused = StoreError::ReadOnly(store.file.clone());
+        assert_eq!(reader.append(&a, Position::new(2), vec![text("x")]).await, Err(refused.clone()));
+        assert_eq!(reader.remove(&a, Position::new(2)).await, Err(refused.clone()));
+        assert_eq!(reader.trim(&a, Position::new(2)).await, Err(refused));
+
+        // As a kill leaves it: with a log that nobody has taken into the file.
+        let killed = TempDir::new().unwrap();
+        let file = killed.path().join("store.db");
+        for name in ["store.db", "store.db-wal"] {
+            std::fs::copy(store.directory.path().join(name), killed.path().join(name)).unwrap();
+        }
+        let log = std::fs::read(killed.path().join("store.db-wal")).unwrap();
+        let reader = Sqlite::open_for_reading(&file).unwrap();
+        assert_eq!(reader.read(&b, Position::ZERO, 9).await.unwrap()[0].bytes, "z");
+        reader.readers.close().await;
+        assert_eq!(std::fs::read(killed.path().join("store.db-wal")).unwrap(), log, "it is left as it was");
+
+        let store = store.reopen().await;
+        store.close().await;
+        let reader = Sqlite::open_for_reading(&store.file).unwrap();
+        assert_eq!(reader.read(&a, Position::ZERO, 9).await.unwrap().len(), 2, "and after a clean stop");
+        let nothing = Sqlite::open_for_reading(&killed.path().join("nothing.db")).unwrap_err();
+        assert!(nothing.to_string().starts_with("cannot open /"), "{nothing}");
+        assert!(!killed.path().join("nothing.db").exists());
     }
 
     #[cfg(unix)]

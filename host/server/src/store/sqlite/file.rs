@@ -56,24 +56,32 @@ pub(super) enum OpenError {
     Io(#[from] std::io::Error),
 }
 
+/// Says which format the file has, 0 if it has nothing in it yet.
+fn check_format(connection: &Connection) -> Result<i32, OpenError> {
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
+    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    if application == 0 && version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 {
+        return Ok(0);
+    }
+    if application != APPLICATION_ID {
+        return Err(OpenError::Unusable("is a database of another program; name another file for the store".into()));
+    }
+    if !(1..=FORMAT_VERSION).contains(&version) {
+        return Err(OpenError::Unusable(format!(
+            "has format {version}, and this host knows formats up to {FORMAT_VERSION}; use the leasehold that wrote \
+             it or a newer one, or name a fresh data folder"
+        )));
+    }
+    Ok(version)
+}
+
 pub(super) fn open_for_writing(file: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
     // SQLite would make the file readable to all, and its log likewise.
     drop(private(OpenOptions::new().write(true).create(true)).open(file)?);
     let connection =
         Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
-    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
-    let fresh = application == 0 && version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0;
-    if !fresh && application != APPLICATION_ID {
-        return Err(OpenError::Unusable("is a database of another program; name another file for the store".into()));
-    }
-    if !fresh && !(1..=FORMAT_VERSION).contains(&version) {
-        return Err(OpenError::Unusable(format!(
-            "has format {version}, and this host knows formats up to {FORMAT_VERSION}; use the leasehold that wrote \
-             it or a newer one, or name a fresh data folder"
-        )));
-    }
+    let version = check_format(&connection)?;
     let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if journal != "wal" {
         return Err(OpenError::Unusable("is on a file system without shared memory; put it on a local disk".into()));
@@ -137,12 +145,33 @@ pub(super) fn select_newest(connection: &Connection) -> rusqlite::Result<Newest>
     )
 }
 
+/// Opens a file that a host is writing, or that it left behind: what its log holds is read from there.
 pub(super) fn open_for_reading(file: &Path) -> rusqlite::Result<Connection> {
     let connection =
-        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
+}
+
+/// Refuses a file that cannot be read as a store.
+pub(super) fn check_for_reading(file: &Path) -> Result<(), OpenError> {
+    match check_format(&open_for_reading(file)?)? {
+        FORMAT_VERSION => Ok(()),
+        0 => Err(OpenError::Unusable("is not a store".into())),
+        version => Err(OpenError::Unusable(format!(
+            "has format {version}; start the host once, which brings it to format {FORMAT_VERSION}"
+        ))),
+    }
+}
+
+impl OpenError {
+    pub(super) fn of(self, file: &Path) -> StoreError {
+        match self {
+            Self::Unusable(reason) => StoreError::Unusable { file: file.to_owned(), reason },
+            Self::Sqlite(error) => failure("open", file, &error),
+            Self::Io(error) => StoreError::Io(format!("cannot open {}: {error}", file.display())),
+        }
+    }
 }
 
 pub(super) fn failure(doing: &str, file: &Path, error: &rusqlite::Error) -> StoreError {

@@ -17,6 +17,7 @@ use super::{
 use crate::store::{Begun, Position, StoreError, Stored, StreamId, lock, page};
 
 /// The connections that read history, opened when they are first needed.
+#[derive(Debug)]
 pub(super) struct Readers {
     file: PathBuf,
     idle: Mutex<Vec<Connection>>,
