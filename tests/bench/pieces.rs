@@ -16,7 +16,7 @@ use leasehold::{
     clock::Clock,
     journal::{Bounds, Journal},
     sandbox::{engine::Sandbox, instance, limits::Limits},
-    store::{Position, Store, StoreError, Stored, StreamId, memory::Memory},
+    store::{Begun, Position, Store, StoreError, Stored, StreamId, memory::Memory},
 };
 use leasehold_core::{
     id::{JobId, Principal, SessionId, Ulid},
@@ -88,6 +88,18 @@ impl Store for Nowhere {
 
     async fn trim(&self, _: &StreamId, _: Position) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn remove(&self, _: &StreamId, _: Position) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn begun(&self, _: u64, _: usize) -> Result<Vec<Begun>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        Ok(0)
     }
 }
 

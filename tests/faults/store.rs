@@ -10,7 +10,7 @@ use bytes::Bytes;
 use leasehold::{
     client::{Client, ClientError, Submit},
     journal,
-    store::{Position, Store, StoreError, Stored, StreamId, memory::Memory},
+    store::{Begun, Position, Store, StoreError, Stored, StreamId, memory::Memory},
 };
 use leasehold_tests::{TestHost, host::BOB, within};
 use serde_json::{Value, json};
@@ -88,6 +88,18 @@ impl Store for Failing {
 
     async fn trim(&self, stream: &StreamId, up_to: Position) -> Result<(), StoreError> {
         self.inner.trim(stream, up_to).await
+    }
+
+    async fn remove(&self, stream: &StreamId, last: Position) -> Result<(), StoreError> {
+        self.inner.remove(stream, last).await
+    }
+
+    async fn begun(&self, after: u64, limit: usize) -> Result<Vec<Begun>, StoreError> {
+        self.inner.begun(after, limit).await
+    }
+
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.inner.size_bytes().await
     }
 }
 

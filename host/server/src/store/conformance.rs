@@ -25,7 +25,7 @@ use std::{
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::{APPEND_BYTES_MAX, Position, Store, StoreError, Stored, StreamId};
+use super::{APPEND_BYTES_MAX, Begun, Position, Store, StoreError, Stored, StreamId};
 /// Expands to one `#[test]` a rule, for the engine that the expression gives.
 #[doc(inline)]
 pub use crate::store_conformance_suite as suite;
@@ -57,6 +57,12 @@ macro_rules! store_conformance_suite {
             trim_forgets_and_later_positions_stay
             an_append_after_a_trim_is_still_conditional
             grown_waits_for_a_record_that_can_be_read
+            a_removed_stream_has_never_been
+            a_stale_remove_forgets_nothing
+            a_waiter_of_a_removed_stream_goes_on_waiting
+            of_a_remove_and_an_append_one_wins
+            streams_are_listed_in_the_order_in_which_they_began
+            what_was_removed_takes_no_room
         }
     };
     ($engine:expr; $($case:ident)+) => {
@@ -437,6 +443,154 @@ pub async fn grown_waits_for_a_record_that_can_be_read(store: Arc<impl Store>) {
     store.append(&stream, last, records(["c"])).await.unwrap();
     assert_eq!(waiting.await, Ok(()));
     assert_eq!(texts(&everything(&*store, &stream, 100).await), ["c"]);
+}
+
+/// Whatever is left of a stream that was removed, nobody can see it, and the stream can begin anew and be removed again.
+pub async fn a_removed_stream_has_never_been(store: Arc<impl Store>) {
+    let (stream, other) = (id("job/a"), id("job/b"));
+    let kept = store.append(&other, Position::ZERO, records(["kept"])).await.unwrap();
+    for life in 0..4 {
+        let batch = vec![Bytes::from(format!("life {life}")); 1 + 1000 * life];
+        let last = store.append(&stream, Position::ZERO, batch).await.unwrap();
+        if life == 1 {
+            store.trim(&stream, last).await.unwrap();
+        }
+        assert_eq!(store.remove(&stream, last).await, Ok(()));
+        assert_eq!(store.read(&stream, Position::ZERO, 9).await, Ok(vec![]));
+        assert_eq!(store.streams("", None, 9).await, Ok(vec![(other.clone(), kept)]));
+        assert_eq!(store.append(&stream, Position::ZERO, vec![]).await, Ok(Position::ZERO));
+        let stale = store.append(&stream, last, records(["x"])).await;
+        assert_eq!(stale, Err(StoreError::Conflict { last: Position::ZERO }));
+        assert_eq!(store.remove(&stream, Position::ZERO).await, Ok(()), "there is nothing to remove");
+    }
+    // What follows at once meets what is still being cleared away.
+    let last = store.append(&stream, Position::ZERO, vec![Bytes::from_static(b"long"); 5000]).await.unwrap();
+    let (removed, appended) =
+        tokio::join!(store.remove(&stream, last), store.append(&stream, Position::ZERO, records(["a", "b"])));
+    assert_eq!(removed, Ok(()));
+    let last = appended.unwrap();
+    assert_eq!(last, Position::new(2));
+    assert_eq!(texts(&everything(&*store, &stream, 1).await), ["a", "b"]);
+    assert_eq!(store.streams("", None, 9).await, Ok(vec![(stream, last), (other.clone(), kept)]));
+    assert_eq!(texts(&everything(&*store, &other, 9).await), ["kept"]);
+}
+
+/// Whoever is behind removes nothing and learns where the stream ends.
+pub async fn a_stale_remove_forgets_nothing(store: Arc<impl Store>) {
+    let stream = id("job/a");
+    let nothing = store.remove(&stream, Position::new(1)).await;
+    assert_eq!(nothing, Err(StoreError::Conflict { last: Position::ZERO }));
+    let seen = store.append(&stream, Position::ZERO, records(["a"])).await.unwrap();
+    let last = store.append(&stream, seen, records(["b"])).await.unwrap();
+    for expected in [Position::ZERO, seen, Position::new(last.get() + 1), Position::new(u64::MAX)] {
+        assert_eq!(store.remove(&stream, expected).await, Err(StoreError::Conflict { last }), "{expected}");
+    }
+    assert_eq!(texts(&everything(&*store, &stream, 9).await), ["a", "b"]);
+    assert_eq!(store.streams("", None, 9).await, Ok(vec![(stream, last)]));
+}
+
+/// A removal ends nobody's wait, nor does what was there before it; the next first record does.
+pub async fn a_waiter_of_a_removed_stream_goes_on_waiting(store: Arc<impl Store>) {
+    let stream = id("job/a");
+    let last = store.append(&stream, Position::ZERO, records(["a", "b"])).await.unwrap();
+    let mut early = std::pin::pin!(store.grown(&stream, last));
+    assert!(!is_ready(early.as_mut()).await);
+    let last = store.append(&stream, last, records(["c"])).await.unwrap();
+    let mut beyond = std::pin::pin!(store.grown(&stream, last));
+    assert!(!is_ready(beyond.as_mut()).await);
+    store.remove(&stream, last).await.unwrap();
+    assert!(!is_ready(beyond.as_mut()).await);
+    let mut late = std::pin::pin!(store.grown(&stream, Position::ZERO));
+    for _ in 0..4 {
+        assert!(!is_ready(late.as_mut()).await, "it has nothing to read");
+        assert!(!is_ready(beyond.as_mut()).await);
+        store.streams("", None, 1).await.unwrap();
+    }
+    store.append(&stream, Position::ZERO, records(["x"])).await.unwrap();
+    assert_eq!(late.await, Ok(()));
+    assert!(!is_ready(beyond.as_mut()).await, "it waits for a fourth record");
+    store.append(&stream, Position::new(1), records(["x", "y", "z"])).await.unwrap();
+    assert_eq!(beyond.await, Ok(()));
+}
+
+/// Both expect the same last position, and the stream is as one of them left it.
+pub async fn of_a_remove_and_an_append_one_wins(store: Arc<impl Store>) {
+    let stream = id("job/a");
+    for _ in 0..16 {
+        let last = store.append(&stream, Position::ZERO, records(["a", "b"])).await.unwrap();
+        let racer = |remove: bool| {
+            let (store, stream) = (Arc::clone(&store), stream.clone());
+            tokio::spawn(async move {
+                match remove {
+                    true => store.remove(&stream, last).await.map(|()| Position::ZERO),
+                    false => store.append(&stream, last, records(["c"])).await,
+                }
+            })
+        };
+        let (removed, appended) = (racer(true), racer(false));
+        let left = match (removed.await.unwrap(), appended.await.unwrap()) {
+            (Ok(end), Err(StoreError::Conflict { last })) | (Err(StoreError::Conflict { last }), Ok(end)) => {
+                assert_eq!(last, end);
+                end
+            }
+            other => panic!("{other:?}"),
+        };
+        let expected: &[&str] = if left == Position::ZERO { &[] } else { &["a", "b", "c"] };
+        assert_eq!(texts(&everything(&*store, &stream, 9).await), expected);
+        store.remove(&stream, left).await.unwrap();
+    }
+}
+
+/// A stream keeps its number, and one that begins anew is the newest.
+pub async fn streams_are_listed_in_the_order_in_which_they_began(store: Arc<impl Store>) {
+    assert_eq!(store.begun(0, 9).await, Ok(vec![]));
+    for name in ["c", "a", "d", "b"] {
+        store.append(&id(name), Position::ZERO, records(["x"])).await.unwrap();
+    }
+    let last = store.append(&id("a"), Position::new(1), records(["y"])).await.unwrap();
+    let all = store.begun(0, 9).await.unwrap();
+    let names = |begun: &[Begun]| begun.iter().map(|begun| begun.stream.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&all), ["c", "a", "d", "b"]);
+    assert!(all.is_sorted_by(|one, other| one.number < other.number), "{all:?}");
+    assert_eq!(all[1].last, last);
+    for (after, limit, expected) in [
+        (0, 2, &all[..2]),
+        (all[0].number, 2, &all[1..3]),
+        (all[2].number, 9, &all[3..]),
+        (all[3].number, 9, &[]),
+        (0, 0, &[]),
+        (u64::MAX, 9, &[]),
+    ] {
+        assert_eq!(store.begun(after, limit).await.as_deref(), Ok(expected), "{limit} after {after}");
+    }
+    // The newest goes, and its number with it.
+    for name in ["b", "c"] {
+        store.remove(&id(name), Position::new(1)).await.unwrap();
+        store.append(&id(name), Position::ZERO, records(["x"])).await.unwrap();
+        let newest = store.begun(all[3].number, 9).await.unwrap();
+        assert_eq!(newest.last().map(|begun| begun.stream.as_str()), Some(name));
+    }
+    assert_eq!(names(&store.begun(0, 9).await.unwrap()), ["a", "d", "b", "c"]);
+}
+
+/// What is kept is counted, and what was trimmed or removed no longer is.
+pub async fn what_was_removed_takes_no_room(store: Arc<impl Store>) {
+    const MUCH: u64 = 8 << 20;
+    const LITTLE: u64 = 256 << 10;
+    let (many, large) = (id("job/many"), id("job/large"));
+    let empty = store.size_bytes().await.unwrap();
+    assert!(empty < LITTLE, "{empty}");
+    let many_last = store.append(&many, Position::ZERO, vec![Bytes::from(vec![7; 1 << 10]); 8 << 10]).await.unwrap();
+    let large_last = store.append(&large, Position::ZERO, vec![Bytes::from(vec![7; 1 << 20]); 8]).await.unwrap();
+    let both = store.size_bytes().await.unwrap();
+    assert!((2 * MUCH..3 * MUCH).contains(&both), "{both}");
+    store.trim(&large, Position::new(large_last.get() / 2)).await.unwrap();
+    let some = store.size_bytes().await.unwrap();
+    assert!(both - some > MUCH / 2 - LITTLE, "{both} and then {some}");
+    store.remove(&many, many_last).await.unwrap();
+    store.remove(&large, large_last).await.unwrap();
+    let none = store.size_bytes().await.unwrap();
+    assert!(none < LITTLE, "{none} of {both}");
 }
 
 fn id(name: &str) -> StreamId {

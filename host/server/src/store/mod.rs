@@ -98,6 +98,37 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// If the engine fails or is closed.
     async fn trim(&self, stream: &StreamId, up_to: Position) -> Result<(), StoreError>;
+
+    /// Forgets a stream that ends at `last` as if it had never been: its next append is its first.
+    ///
+    /// It is gone as a whole and at once, and whoever waits for it to grow goes on waiting. Returns when its room is
+    /// free again; an engine may clear away a long stream bit by bit, so that nobody who appends has to wait for it.
+    ///
+    /// Positions begin anew, so whoever kept one from before the removal must not append with it. Two who remove the
+    /// same stream, or one who removes and one who begins it anew, have to agree by other means.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] if `last` is not the stream's last position; nothing is forgotten then. After another
+    /// error the stream is there as a whole or not at all, and a list tells which.
+    async fn remove(&self, stream: &StreamId, last: Position) -> Result<(), StoreError>;
+
+    /// Lists at most `limit` streams that began after the one with the number `after`, in the order in which they
+    /// began.
+    ///
+    /// A stream is given its number with its first record. Later ones have greater numbers, and none is given twice.
+    ///
+    /// # Errors
+    ///
+    /// If the engine fails or is closed.
+    async fn begun(&self, after: u64, limit: usize) -> Result<Vec<Begun>, StoreError>;
+
+    /// How much of its storage the engine uses; what was forgotten does not count.
+    ///
+    /// # Errors
+    ///
+    /// If the engine fails or is closed.
+    async fn size_bytes(&self) -> Result<u64, StoreError>;
 }
 
 /// Whatever leads to a store is one, so an `Arc<dyn Store>` can be handed to code that takes any.
@@ -130,6 +161,18 @@ where
     async fn trim(&self, stream: &StreamId, up_to: Position) -> Result<(), StoreError> {
         (**self).trim(stream, up_to).await
     }
+
+    async fn remove(&self, stream: &StreamId, last: Position) -> Result<(), StoreError> {
+        (**self).remove(stream, last).await
+    }
+
+    async fn begun(&self, after: u64, limit: usize) -> Result<Vec<Begun>, StoreError> {
+        (**self).begun(after, limit).await
+    }
+
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        (**self).size_bytes().await
+    }
 }
 
 /// A record as it was read back.
@@ -139,6 +182,17 @@ pub struct Stored {
     pub position: Position,
     /// What was appended.
     pub bytes: Bytes,
+}
+
+/// A stream in the order of their beginnings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Greater than that of every stream that began before.
+    pub number: u64,
+    /// Its name.
+    pub stream: StreamId,
+    /// Its last position.
+    pub last: Position,
 }
 
 /// The place of a record in its stream.
@@ -251,6 +305,9 @@ pub enum StoreError {
     /// The engine has no position left for the stream; nothing was written.
     #[error("the stream {0} can take no more records")]
     Full(StreamId),
+    /// The store was opened for reading; nothing was written.
+    #[error("{} was opened for reading only; what changes it is for the host that serves it", .0.display())]
+    ReadOnly(PathBuf),
     /// Another process holds the data, and two would overwrite each other.
     #[error("another leasehold host uses {} ({holder})", file.display())]
     InUse {
@@ -298,8 +355,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Those who wait for streams to grow, for engines whose writers and readers are in one process.
 ///
-/// It has an entry for a stream only as long as someone waits for it. Waiters are told the new last position, so a
-/// wake costs no look into the store.
+/// It has an entry for a stream only as long as someone waits for it. Waiters are told the last position that can be
+/// read, so a wake costs no look into the store.
 #[derive(Debug)]
 struct Waiters {
     /// `None` once the store is closed.
@@ -336,12 +393,12 @@ impl Waiters {
         Ok(Waiter { of: self, stream: stream.clone(), last: awaited.last.subscribe() })
     }
 
-    /// Wakes those who wait for one of `grown`, which are streams with their new last positions.
-    fn announce<'s>(&self, grown: impl IntoIterator<Item = (&'s StreamId, Position)>) {
+    /// Tells those who wait for one of `changed` where it ends now, [`Position::ZERO`] if there is nothing to read.
+    fn announce<'s>(&self, changed: impl IntoIterator<Item = (&'s StreamId, Position)>) {
         if let Some(streams) = lock(&self.streams).as_ref().filter(|streams| !streams.is_empty()) {
-            for (stream, last) in grown {
+            for (stream, last) in changed {
                 if let Some(awaited) = streams.get(stream) {
-                    awaited.last.send_replace(last);
+                    awaited.last.send_if_modified(|known| std::mem::replace(known, last) != last);
                 }
             }
         }
@@ -358,7 +415,7 @@ impl Waiters {
 }
 
 impl Waiter<'_> {
-    /// Returns once a position after `after` has been announced since this waiter entered.
+    /// Returns once the stream is known to have a record after `after`.
     async fn past(mut self, after: Position) -> Result<(), StoreError> {
         self.last.wait_for(|last| *last > after).await.map(drop).map_err(|_| StoreError::Closed)
     }

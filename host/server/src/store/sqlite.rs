@@ -5,16 +5,20 @@
 //! group to fill. Conditions are checked by that thread inside the transaction, which is why a lost race cannot fail
 //! its neighbours. A failure of the disk does fail the whole group, and everyone in it is told.
 //!
-//! After a commit, and not before, the group's records go into a bounded cache of what is recent (`Recent`). Those
+//! After a commit, and not before, the group's records go into a bounded cache (`recent.rs`). Those
 //! who follow a live stream read from there and cost no SQL; history is read by a few read connections beside the
 //! writer, which write-ahead logging lets run undisturbed.
 
+mod file;
+mod reading;
+mod recent;
+mod sweep;
+
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
-    ffi::OsString,
+    cell::Cell,
+    collections::{HashMap, hash_map::Entry},
     fmt,
-    fs::{File, OpenOptions, TryLockError},
-    io::{Read as _, Write as _},
+    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread,
@@ -23,14 +27,19 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
-use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    task::spawn_blocking,
+use rusqlite::{Connection, params};
+use tokio::sync::{
+    mpsc::{self, error::TryRecvError},
+    oneshot,
 };
-use tokio_util::task::AbortOnDropHandle;
 
-use super::{Position, Store, StoreError, Stored, StreamId, Waiters, check_size, lock, page};
+use self::{
+    file::{Newest, check_for_reading, failure, hold, open_for_writing, select_newest},
+    reading::{LAST_MAX, Readers, key, select_begun, select_head, select_records, select_size_bytes, select_streams},
+    recent::{Recent, record_bytes_max},
+    sweep::{Sweep, select_removed, sweep},
+};
+use super::{Begun, Position, Store, StoreError, Stored, StreamId, Waiters, check_size, lock};
 
 /// How a [`Sqlite`] store trades memory and safety.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,13 +112,26 @@ impl Sqlite {
         Ok(store)
     }
 
+    /// Opens the store in `file` to look at it, while a host is running on it or after it was stopped or killed.
+    ///
+    /// It changes nothing and keeps nobody from the file. Damage is met where it is read, so what is whole can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unusable`] if the file is not ours or of another version; [`StoreError::Io`] if there is none or
+    /// it cannot be opened. Each names the file.
+    pub fn open_for_reading(file: &Path) -> Result<SqliteReader, StoreError> {
+        check_for_reading(file).map_err(|error| error.of(file))?;
+        Ok(SqliteReader { file: file.to_owned(), readers: Readers::new(file, 1) })
+    }
+
     fn assemble(file: &Path, options: SqliteOptions) -> Result<(Self, Writer), StoreError> {
         let lock = hold(file)?;
-        let connection = open_for_writing(file, options.synchronous).map_err(|error| match error {
-            OpenError::Unusable(reason) => StoreError::Unusable { file: file.to_owned(), reason },
-            OpenError::Sqlite(error) => failure("open", file, &error),
-            OpenError::Io(error) => StoreError::Io(format!("cannot open {}: {error}", file.display())),
-        })?;
+        let opened = open_for_writing(file, options.synchronous).and_then(|connection| {
+            let (newest, removed) = (select_newest(&connection)?, select_removed(&connection)?);
+            Ok((connection, newest, removed))
+        });
+        let (connection, newest, removed) = opened.map_err(|error| error.of(file))?;
         let shared = Arc::new(Shared {
             recent: Mutex::new(Recent::with_capacity(options.cache_bytes)),
             waiters: Waiters::default(),
@@ -120,17 +142,13 @@ impl Sqlite {
             _lock: lock,
             messages,
             closing: false,
+            newest: Cell::new(newest),
+            sweep: Sweep::of(removed),
             shared: Arc::clone(&shared),
             file: file.to_owned(),
             options,
         };
-        let connections = options.read_connections.clamp(1, READ_CONNECTIONS_MAX);
-        let readers = Arc::new(Readers {
-            file: file.to_owned(),
-            idle: Mutex::new(vec![]),
-            connections,
-            permits: Arc::new(Semaphore::new(connections)),
-        });
+        let readers = Readers::new(file, options.read_connections);
         Ok((Self { file: file.to_owned(), messages: sender, shared, readers }, writer))
     }
 
@@ -199,6 +217,71 @@ impl Store for Sqlite {
     async fn trim(&self, stream: &StreamId, up_to: Position) -> Result<(), StoreError> {
         self.ask(stream, Action::Trim { up_to }).await.map(drop)
     }
+
+    async fn remove(&self, stream: &StreamId, last: Position) -> Result<(), StoreError> {
+        self.ask(stream, Action::Remove { last }).await.map(drop)
+    }
+
+    async fn begun(&self, after: u64, limit: usize) -> Result<Vec<Begun>, StoreError> {
+        self.readers.with(move |connection| select_begun(connection, after, limit)).await
+    }
+
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.readers.with(select_size_bytes).await
+    }
+}
+
+/// A [`Sqlite`] store that can only be read: see [`Sqlite::open_for_reading`].
+#[derive(Debug)]
+pub struct SqliteReader {
+    file: PathBuf,
+    readers: Arc<Readers>,
+}
+
+#[async_trait]
+impl Store for SqliteReader {
+    async fn append(&self, _: &StreamId, _: Position, _: Vec<Bytes>) -> Result<Position, StoreError> {
+        Err(StoreError::ReadOnly(self.file.clone()))
+    }
+
+    async fn read(&self, stream: &StreamId, after: Position, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        let stream = stream.clone();
+        self.readers.with(move |connection| select_records(connection, &stream, after, limit)).await
+    }
+
+    async fn grown(&self, stream: &StreamId, after: Position) -> Result<(), StoreError> {
+        // Who writes is another process and tells nobody.
+        while self.read(stream, after, 1).await?.is_empty() {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&StreamId>,
+        limit: usize,
+    ) -> Result<Vec<(StreamId, Position)>, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.cloned());
+        self.readers.with(move |connection| select_streams(connection, &prefix, after.as_ref(), limit)).await
+    }
+
+    async fn trim(&self, _: &StreamId, _: Position) -> Result<(), StoreError> {
+        Err(StoreError::ReadOnly(self.file.clone()))
+    }
+
+    async fn remove(&self, _: &StreamId, _: Position) -> Result<(), StoreError> {
+        Err(StoreError::ReadOnly(self.file.clone()))
+    }
+
+    async fn begun(&self, after: u64, limit: usize) -> Result<Vec<Begun>, StoreError> {
+        self.readers.with(move |connection| select_begun(connection, after, limit)).await
+    }
+
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.readers.with(select_size_bytes).await
+    }
 }
 
 /// What the writer and those who read share.
@@ -226,6 +309,9 @@ enum Action {
     Trim {
         up_to: Position,
     },
+    Remove {
+        last: Position,
+    },
     /// Says where the stream ends. The writer is asked, since it alone knows without a race.
     Look,
 }
@@ -235,7 +321,7 @@ type Outcome = Result<Head, StoreError>;
 /// Where a stream begins and ends: its records are those after `trimmed`, up to `last`, without a gap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Head {
-    /// The stream's number in the file, if it exists.
+    /// The stream's place in the file, if it exists.
     id: Option<i64>,
     trimmed: u64,
     last: u64,
@@ -254,6 +340,8 @@ impl Head {
 /// What a group does to one stream, known to nobody until it is committed.
 #[derive(Default)]
 struct Change {
+    /// Whether it was removed, and `added` is all that it has.
+    anew: bool,
     head: Head,
     added: Vec<Bytes>,
 }
@@ -265,6 +353,8 @@ struct Writer {
     _lock: File,
     messages: mpsc::UnboundedReceiver<Message>,
     closing: bool,
+    newest: Cell<Newest>,
+    sweep: Sweep,
     shared: Arc<Shared>,
     file: PathBuf,
     options: SqliteOptions,
@@ -283,7 +373,7 @@ impl Writer {
 
     fn run(mut self) {
         while !self.closing
-            && let Some(first) = self.messages.blocking_recv()
+            && let Some(first) = self.next()
         {
             let group = self.gather(first);
             if group.is_empty() {
@@ -293,6 +383,10 @@ impl Writer {
                 Ok((outcomes, changes)) => {
                     self.publish(changes);
                     for (command, outcome) in group.into_iter().zip(outcomes) {
+                        if let (Action::Remove { .. }, Ok(Head { id: Some(id), .. })) = (&command.action, &outcome) {
+                            self.sweep.add(*id, command.reply);
+                            continue;
+                        }
                         // Whoever asked may have gone; the append stands.
                         let _ = command.reply.send(outcome);
                     }
@@ -304,6 +398,26 @@ impl Writer {
                         let _ = command.reply.send(Err(error.clone()));
                     }
                 }
+            }
+        }
+    }
+
+    /// The next thing to do. While there is none, and now and then while there is, what was removed is cleared away.
+    fn next(&mut self) -> Option<Message> {
+        loop {
+            if self.sweep.is_done() {
+                return self.messages.blocking_recv();
+            }
+            let waiting = self.messages.try_recv();
+            if self.sweep.is_due(waiting.is_err()) {
+                self.sweep.step(|places| transaction(&self.connection, || sweep(&self.connection, places)));
+            } else if matches!(waiting, Err(TryRecvError::Empty)) {
+                return self.messages.blocking_recv();
+            }
+            match waiting {
+                Ok(message) => return Some(message),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return None,
             }
         }
     }
@@ -336,16 +450,7 @@ impl Writer {
 
     /// Does a group in one transaction. If it fails, nothing of it was done and nothing in memory has changed.
     fn commit(&self, group: &[Command]) -> rusqlite::Result<(Vec<Outcome>, HashMap<StreamId, Change>)> {
-        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let done = self.perform(group).and_then(|done| {
-            self.connection.prepare_cached("COMMIT")?.execute([])?;
-            Ok(done)
-        });
-        // Some failures have ended the transaction by themselves.
-        if done.is_err() && !self.connection.is_autocommit() {
-            self.connection.execute_batch("ROLLBACK")?;
-        }
-        done
+        transaction(&self.connection, || self.perform(group))
     }
 
     fn perform(&self, group: &[Command]) -> rusqlite::Result<(Vec<Outcome>, HashMap<StreamId, Change>)> {
@@ -357,7 +462,7 @@ impl Writer {
                 Entry::Vacant(unchanged) => {
                     let known = lock(&self.shared.recent).head(stream);
                     let head = known.map_or_else(|| select_head(&self.connection, stream), Ok)?;
-                    unchanged.insert(Change { head, added: vec![] })
+                    unchanged.insert(Change { head, ..Change::default() })
                 }
             };
             outcomes.push(match action {
@@ -369,6 +474,10 @@ impl Writer {
                     self.trim(&mut change.head, up_to.get())?;
                     Ok(change.head)
                 }
+                Action::Remove { last } if *last != change.head.last() => {
+                    Err(StoreError::Conflict { last: change.head.last() })
+                }
+                Action::Remove { .. } => Ok(self.remove(change)?),
                 Action::Look => Ok(change.head),
             });
         }
@@ -376,7 +485,7 @@ impl Writer {
     }
 
     fn append(&self, stream: &StreamId, change: &mut Change, records: &[Bytes]) -> rusqlite::Result<Outcome> {
-        let Change { head, added } = change;
+        let Change { head, added, .. } = change;
         if records.is_empty() {
             return Ok(Ok(*head));
         }
@@ -385,10 +494,7 @@ impl Writer {
         }
         let id = match head.id {
             Some(id) => id,
-            None => self
-                .connection
-                .prepare_cached("INSERT INTO streams (name, trimmed) VALUES (?1, 0)")?
-                .insert([stream.as_str()])?,
+            None => self.begin(stream)?,
         };
         head.id = Some(id);
         let mut insert = self.connection.prepare_cached("INSERT INTO records (key, bytes) VALUES (?1, ?2)")?;
@@ -400,6 +506,38 @@ impl Writer {
             added.push(if record.len() > cacheable_bytes { record.clone() } else { Bytes::copy_from_slice(record) });
         }
         Ok(Ok(*head))
+    }
+
+    /// Makes a stream, with the next number and the next free place.
+    fn begin(&self, stream: &StreamId) -> rusqlite::Result<i64> {
+        let newest = self.newest.get().next(|id| {
+            // Places are used again when all have been, which takes two thousand million streams.
+            let mut taken = self.connection.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM streams WHERE id = ?1) OR EXISTS (SELECT 1 FROM removed WHERE id = ?1)",
+            )?;
+            taken.query_row([id], |row| row.get(0))
+        })?;
+        // Should the transaction fail, this number and place are skipped.
+        self.newest.set(newest);
+        self.connection
+            .prepare_cached("INSERT INTO streams (id, name, trimmed, number) VALUES (?1, ?2, 0, ?3)")?
+            .insert(params![newest.id, stream.as_str(), newest.number])?;
+        Ok(newest.id)
+    }
+
+    /// Takes a stream out of the file but for its records, and returns what it was.
+    fn remove(&self, change: &mut Change) -> rusqlite::Result<Head> {
+        let Some(id) = change.head.id else { return Ok(change.head) };
+        self.connection.prepare_cached("DELETE FROM streams WHERE id = ?1")?.execute([id])?;
+        self.connection.prepare_cached("INSERT INTO removed (id) VALUES (?1)")?.execute([id])?;
+        // It may have been the newest, and no other may have its number.
+        let newest = self.newest.get();
+        self.connection
+            .prepare_cached("UPDATE newest SET number = ?1, id = ?2")?
+            .execute([newest.number, newest.id])?;
+        let removed = change.head;
+        *change = Change { anew: true, ..Change::default() };
+        Ok(removed)
     }
 
     fn trim(&self, head: &mut Head, up_to: u64) -> rusqlite::Result<()> {
@@ -420,15 +558,20 @@ impl Writer {
 
     /// Lets everyone see what was committed, before those who asked for it are told.
     fn publish(&self, changes: HashMap<StreamId, Change>) {
-        let grown = changes.iter().filter(|(_, change)| !change.added.is_empty());
-        let grown: Vec<_> = grown.map(|(stream, change)| (stream.clone(), change.head.last())).collect();
+        let last = |change: &Change| {
+            if change.head.has_after(Position::ZERO) { change.head.last() } else { Position::ZERO }
+        };
+        let ends: Vec<_> = changes.iter().map(|(stream, change)| (stream.clone(), last(change), change.anew)).collect();
+        // Who looks into the cache must find those who wait there to know no less, nor of records that are gone.
+        let shrunk = ends.iter().filter(|(_, last, anew)| *anew || *last == Position::ZERO);
+        self.shared.waiters.announce(shrunk.map(|(stream, ..)| (stream, Position::ZERO)));
         {
             let mut recent = lock(&self.shared.recent);
             for (stream, change) in changes {
                 recent.note(stream, change);
             }
         }
-        self.shared.waiters.announce(grown.iter().map(|(stream, last)| (stream, *last)));
+        self.shared.waiters.announce(ends.iter().map(|(stream, last, _)| (stream, *last)));
     }
 }
 
@@ -444,383 +587,25 @@ impl Drop for Writer {
     }
 }
 
-/// What was committed last, as far as it fits.
-///
-/// Everything in it has an entry in `order`, and the oldest is dropped first, so memory is bounded by bytes and not by
-/// the number of streams: one that has been quiet for long takes none. Only the writer changes it.
-struct Recent {
-    streams: HashMap<StreamId, Known>,
-    order: VecDeque<(StreamId, u64)>,
-    tail_bytes: usize,
-    bytes_max: usize,
-}
-
-/// What is known of a stream. The tail has the records up to `head.last`, without a gap.
-#[derive(Default)]
-struct Known {
-    head: Head,
-    tail: VecDeque<Bytes>,
-    /// How often the stream stands in `order`, where it is named once for each record in the tail and perhaps for
-    /// records that were trimmed; it is forgotten with the last of them.
-    named: usize,
-}
-
-impl Known {
-    /// The position before the tail.
-    fn before_tail(&self) -> u64 {
-        self.head.last - self.tail.len() as u64
+/// Does something as a whole or not at all.
+fn transaction<T>(connection: &Connection, work: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let done = work().and_then(|done| {
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(done)
+    });
+    // Some failures have ended the transaction by themselves.
+    if done.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
     }
+    done
 }
 
-impl Recent {
-    fn with_capacity(bytes_max: usize) -> Self {
-        Self { streams: HashMap::new(), order: VecDeque::new(), tail_bytes: 0, bytes_max }
-    }
-
-    fn head(&self, stream: &StreamId) -> Option<Head> {
-        self.streams.get(stream).map(|known| known.head)
-    }
-
-    /// The records after `after`, or `None` if only the file knows them.
-    fn read(&self, stream: &StreamId, after: Position, limit: usize) -> Option<Vec<Stored>> {
-        let known = self.streams.get(stream)?;
-        if !known.head.has_after(after) {
-            return Some(vec![]);
-        }
-        let after = after.get().max(known.head.trimmed);
-        let skipped = usize::try_from(after.checked_sub(known.before_tail())?).ok()?;
-        let records = (after + 1..).zip(known.tail.iter().skip(skipped));
-        Some(page(
-            records.map(|(number, bytes)| Stored { position: Position::new(number), bytes: bytes.clone() }),
-            limit,
-        ))
-    }
-
-    fn note(&mut self, stream: StreamId, change: Change) {
-        let entry = self.streams.entry(stream);
-        let stream = entry.key().clone();
-        let known = entry.or_default();
-        // For a stream that was forgotten meanwhile, the tail begins here.
-        known.head.last = change.head.last - change.added.len() as u64;
-        for record in change.added {
-            known.head.last += 1;
-            if record.len() > record_bytes_max(self.bytes_max) {
-                self.tail_bytes -= known.tail.drain(..).map(|record| record.len()).sum::<usize>();
-                continue;
-            }
-            self.tail_bytes += record.len();
-            known.tail.push_back(record);
-            known.named += 1;
-            self.order.push_back((stream.clone(), known.head.last));
-        }
-        known.head = change.head;
-        while known.before_tail() < known.head.trimmed
-            && let Some(trimmed) = known.tail.pop_front()
-        {
-            self.tail_bytes -= trimmed.len();
-        }
-        if known.named == 0 {
-            known.named = 1;
-            self.order.push_back((stream, 0));
-        }
-        self.forget_oldest();
-    }
-
-    fn forget_oldest(&mut self) {
-        while self.tail_bytes + self.order.len() * NAMED_BYTES > self.bytes_max
-            && let Some((stream, number)) = self.order.pop_front()
-        {
-            let Entry::Occupied(mut entry) = self.streams.entry(stream) else { continue };
-            let known = entry.get_mut();
-            if known.before_tail() + 1 == number
-                && let Some(record) = known.tail.pop_front()
-            {
-                self.tail_bytes -= record.len();
-            }
-            known.named -= 1;
-            if known.named == 0 {
-                entry.remove();
-            }
-        }
-    }
-}
-
-/// The connections that read history, opened when they are first needed.
-struct Readers {
-    file: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-    connections: usize,
-    permits: Arc<Semaphore>,
-}
-
-impl Readers {
-    async fn with<T: Send + 'static>(
-        self: &Arc<Self>,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        // In a task of its own: a caller that is not polled for a while must not sit on a permit it was handed.
-        let readers = Arc::clone(self);
-        let read = AbortOnDropHandle::new(tokio::spawn(async move { readers.read_with(read).await }));
-        read.await.unwrap_or(Err(StoreError::Closed))
-    }
-
-    async fn read_with<T: Send + 'static>(
-        self: Arc<Self>,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let readers = Arc::clone(&self);
-        let task = spawn_blocking(move || {
-            // Until the connection is back: `close` counts permits.
-            let _permit = permit;
-            let idle = lock(&readers.idle).pop();
-            let done = idle.map_or_else(|| open_for_reading(&readers.file), Ok).and_then(|connection| {
-                let done = read(&connection)?;
-                lock(&readers.idle).push(connection);
-                Ok(done)
-            });
-            done.map_err(|error| failure("read", &readers.file, &error))
-        });
-        task.await.unwrap_or_else(|error| {
-            Err(StoreError::Io(format!("a read of {} did not end: {error}", self.file.display())))
-        })
-    }
-
-    /// Waits for those who read, and lets nobody in again.
-    async fn close(&self) {
-        let all = u32::try_from(self.connections).expect("READ_CONNECTIONS_MAX is small");
-        // Fails if they are closed already.
-        let _all = self.permits.acquire_many(all).await;
-        self.permits.close();
-        lock(&self.idle).clear();
-    }
-}
-
-/// Where a stream stands, by its name.
-fn select_head(connection: &Connection, stream: &StreamId) -> rusqlite::Result<Head> {
-    let row = connection
-        .prepare_cached(
-            "SELECT id, trimmed, (SELECT key & 4294967295 FROM records
-                                  WHERE key > (id << 32) AND key <= ((id << 32) | 4294967295)
-                                  ORDER BY key DESC LIMIT 1)
-             FROM streams WHERE name = ?1",
-        )?
-        .query_row([stream.as_str()], |row| {
-            let (trimmed, last): (u32, Option<u32>) = (row.get(1)?, row.get(2)?);
-            Ok(Head { id: row.get(0)?, trimmed: trimmed.into(), last: last.unwrap_or(trimmed).into() })
-        });
-    Ok(row.optional()?.unwrap_or_default())
-}
-
-fn select_records(
-    connection: &Connection,
-    stream: &StreamId,
-    after: Position,
-    limit: usize,
-) -> rusqlite::Result<Vec<Stored>> {
-    let id: Option<i64> = connection
-        .prepare_cached("SELECT id FROM streams WHERE name = ?1")?
-        .query_row([stream.as_str()], |row| row.get(0))
-        .optional()?;
-    let Some(id) = id else { return Ok(vec![]) };
-    let mut select = connection
-        .prepare_cached("SELECT key, bytes FROM records WHERE key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3")?;
-    let rows =
-        select.query_map(params![key(id, after.get().min(LAST_MAX)), key(id, LAST_MAX), sql_limit(limit)], |row| {
-            let number = row.get::<_, i64>(0)?.cast_unsigned() & LAST_MAX;
-            let bytes = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
-            Ok(Stored { position: Position::new(number), bytes })
-        })?;
-    let mut failed = Ok(());
-    let records = page(rows.map_while(|row| row.map_err(|error| failed = Err(error)).ok()), limit);
-    failed.map(|()| records)
-}
-
-fn select_streams(
-    connection: &Connection,
-    prefix: &str,
-    after: Option<&StreamId>,
-    limit: usize,
-) -> rusqlite::Result<Vec<(StreamId, Position)>> {
-    let mut select = connection.prepare_cached(
-        "SELECT name, coalesce((SELECT key & 4294967295 FROM records
-                                WHERE key > (id << 32) AND key <= ((id << 32) | 4294967295)
-                                ORDER BY key DESC LIMIT 1), trimmed)
-         FROM streams WHERE name >= ?1 AND name < ?2 AND name > ?3 ORDER BY name LIMIT ?4",
-    )?;
-    // Every character of a name sorts before this one, so between the two is what begins with the prefix.
-    let end = format!("{prefix}\u{7f}");
-    let rows = select.query_map(
-        params![prefix, end, after.map_or("", StreamId::as_str), sql_limit(limit)],
-        |row| -> rusqlite::Result<_> {
-            let name = row.get_ref(0)?.as_str()?;
-            let stream = StreamId::new(name).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-            })?;
-            Ok((stream, Position::new(row.get::<_, u32>(1)?.into())))
-        },
-    )?;
-    rows.collect()
-}
-
-/// The key of a record: the stream's number and the position in one integer, which is the table's own row number.
-/// So a record is found without an index, and a stream's records lie side by side.
-fn key(id: i64, number: u64) -> i64 {
-    (id << 32) | number.cast_signed()
-}
-
-fn sql_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-/// A larger record is not cached, since it would drive out too much.
-fn record_bytes_max(cache_bytes: usize) -> usize {
-    cache_bytes / 4
-}
-
-/// Keeps other processes from the file, and other stores in this one, for as long as the result lives.
-///
-/// SQLite's own locks would do, but its exclusive mode also shuts out the connections that read.
-fn hold(file: &Path) -> Result<File, StoreError> {
-    let mut path = OsString::from(file);
-    path.push(".lock");
-    let path = PathBuf::from(path);
-    let io = |error| StoreError::Io(format!("cannot open {}: {error}", path.display()));
-    let mut held = private(OpenOptions::new().read(true).write(true).create(true)).open(&path).map_err(io)?;
-    match held.try_lock() {
-        Ok(()) => {
-            let written = held.set_len(0).and_then(|()| write!(held, "process {}", std::process::id()));
-            written.map(|()| held).map_err(io)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // The name of the holder is a help, and its lack no reason to say less.
-            let _ = held.take(64).read_to_string(&mut holder);
-            holder.retain(|c| !c.is_control());
-            let holder = if holder.is_empty() { "an unknown process".into() } else { holder };
-            Err(StoreError::InUse { file: file.to_owned(), holder })
-        }
-        Err(TryLockError::Error(error)) => Err(io(error)),
-    }
-}
-
-/// Journals hold what agents were told, so a file is made for its owner alone.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
-}
-
-#[derive(Debug, thiserror::Error)]
-enum OpenError {
-    #[error("{0}")]
-    Unusable(String),
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-}
-
-fn open_for_writing(file: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
-    // SQLite would make the file readable to all, and its log likewise.
-    drop(private(OpenOptions::new().write(true).create(true)).open(file)?);
-    let connection =
-        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
-    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
-    let fresh = application == 0 && version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0;
-    if !fresh && application != APPLICATION_ID {
-        return Err(OpenError::Unusable("is a database of another program; name another file for the store".into()));
-    }
-    if !fresh && version != FORMAT_VERSION {
-        return Err(OpenError::Unusable(format!(
-            "has format {version}, and this host knows format {FORMAT_VERSION}; use a newer leasehold"
-        )));
-    }
-    let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if journal != "wal" {
-        return Err(OpenError::Unusable("is on a file system without shared memory; put it on a local disk".into()));
-    }
-    connection.pragma_update(
-        None,
-        "synchronous",
-        match synchronous {
-            Synchronous::Full => "FULL",
-            Synchronous::Normal => "NORMAL",
-        },
-    )?;
-    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
-    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
-    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    if fresh {
-        connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE;
-             CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, trimmed INTEGER NOT NULL) STRICT;
-             CREATE TABLE records (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
-             PRAGMA application_id = {APPLICATION_ID};
-             PRAGMA user_version = {FORMAT_VERSION};
-             COMMIT;"
-        ))?;
-    }
-    // Damage to what every access needs is better found now than at the first append.
-    for table in ["streams", "records"] {
-        connection.query_row(&format!("SELECT * FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?;
-    }
-    Ok(connection)
-}
-
-fn open_for_reading(file: &Path) -> rusqlite::Result<Connection> {
-    let connection =
-        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "query_only", true)?;
-    Ok(connection)
-}
-
-fn failure(doing: &str, file: &Path, error: &rusqlite::Error) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => StoreError::Unusable {
-            file: file.to_owned(),
-            reason: "is not a store; name another file, or restore it from a backup".into(),
-        },
-        Some(ErrorCode::DatabaseCorrupt) => StoreError::Unusable {
-            file: file.to_owned(),
-            reason: format!("is damaged ({error}); restore it from a backup"),
-        },
-        _ => StoreError::Io(format!("cannot {doing} {}: {error}", file.display())),
-    }
-}
-
-/// "LEAS", by which `file` and we tell our files from others.
-const APPLICATION_ID: i32 = 0x4c45_4153;
-
-/// Counts the changes of the file's format.
-const FORMAT_VERSION: i32 = 1;
-
-/// The greatest position that fits a key.
-const LAST_MAX: u64 = 0xffff_ffff;
+/// How often one who waits for another process to write looks whether it has.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A group is committed once it has this many commands, of which some write nothing.
 const GROUP_COMMANDS_MAX: usize = 4096;
-
-/// More would only wait for the same disk.
-const READ_CONNECTIONS_MAX: usize = 64;
-
-/// How long to bear with a tool, such as a backup, that has locked the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the write-ahead log grows before it is taken into the file, in pages of 4 KiB.
-const WAL_PAGES: u32 = 4000;
-
-/// A log that a large append has made longer is cut to this.
-const WAL_BYTES_KEPT: u32 = 64 << 20;
-
-/// What the writer keeps of the file in memory, so that an append finds its page there.
-const WRITER_CACHE_KIB: i32 = 32 << 10;
-
-/// What an entry of [`Recent`] takes beside the record's bytes: two names, the maps' slots, allocations.
-const NAMED_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -836,7 +621,7 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::*;
+    use super::{recent::NAMED_BYTES, *};
 
     /// A store with the directory it lives in.
     struct Temporary {
@@ -959,7 +744,7 @@ mod tests {
             |sql: &'static str| move |file: &Path| Connection::open(file).unwrap().execute_batch(sql).unwrap();
         let newer = move |file: &Path| {
             drop(open_for_writing(file, Synchronous::Full).unwrap());
-            database("PRAGMA user_version = 2")(file);
+            database("PRAGMA user_version = 3")(file);
         };
         let hollow = move |file: &Path| {
             drop(open_for_writing(file, Synchronous::Full).unwrap());
@@ -972,7 +757,7 @@ mod tests {
             ("is not a store", &|file| std::fs::write(file, "a text ".repeat(1000)).unwrap()),
             ("is a database of another program", &database("CREATE TABLE other (x)")),
             ("is a database of another program", &database("PRAGMA application_id = 7")),
-            ("has format 2, and this host knows format 1", &newer),
+            ("has format 3, and this host knows formats up to 2", &newer),
             ("is damaged", &hollow),
         ];
         for (reason, make) in table {
@@ -987,6 +772,46 @@ mod tests {
         }
         let nowhere = Sqlite::open(Path::new("/nowhere/store.db"), SqliteOptions::default()).unwrap_err();
         assert!(nowhere.to_string().starts_with("cannot open /nowhere/store.db"), "{nowhere}");
+    }
+
+    #[tokio::test]
+    async fn a_store_can_be_read_beside_its_host_and_after_it() {
+        let store = Temporary::open(SqliteOptions::default());
+        let (a, b) = (id("a"), id("b"));
+        store.append(&a, Position::ZERO, vec![text("x"), text("y")]).await.unwrap();
+        let reader = Sqlite::open_for_reading(&store.file).unwrap();
+        assert_eq!(reader.read(&a, Position::new(1), 9).await.unwrap()[0].bytes, "y");
+        assert_eq!(reader.streams("", None, 9).await, Ok(vec![(a.clone(), Position::new(2))]));
+        assert_eq!(reader.begun(0, 9).await, store.begun(0, 9).await);
+        assert_eq!(reader.size_bytes().await, store.size_bytes().await);
+        let mut waiting = std::pin::pin!(reader.grown(&b, Position::ZERO));
+        assert!(poll_once(waiting.as_mut()).await.is_pending());
+        store.append(&b, Position::ZERO, vec![text("z")]).await.unwrap();
+        assert_eq!(waiting.await, Ok(()));
+        let refused = StoreError::ReadOnly(store.file.clone());
+        assert_eq!(reader.append(&a, Position::new(2), vec![text("x")]).await, Err(refused.clone()));
+        assert_eq!(reader.remove(&a, Position::new(2)).await, Err(refused.clone()));
+        assert_eq!(reader.trim(&a, Position::new(2)).await, Err(refused));
+
+        // As a kill leaves it: with a log that nobody has taken into the file.
+        let killed = TempDir::new().unwrap();
+        let file = killed.path().join("store.db");
+        for name in ["store.db", "store.db-wal"] {
+            std::fs::copy(store.directory.path().join(name), killed.path().join(name)).unwrap();
+        }
+        let log = std::fs::read(killed.path().join("store.db-wal")).unwrap();
+        let reader = Sqlite::open_for_reading(&file).unwrap();
+        assert_eq!(reader.read(&b, Position::ZERO, 9).await.unwrap()[0].bytes, "z");
+        reader.readers.close().await;
+        assert_eq!(std::fs::read(killed.path().join("store.db-wal")).unwrap(), log, "it is left as it was");
+
+        let store = store.reopen().await;
+        store.close().await;
+        let reader = Sqlite::open_for_reading(&store.file).unwrap();
+        assert_eq!(reader.read(&a, Position::ZERO, 9).await.unwrap().len(), 2, "and after a clean stop");
+        let nothing = Sqlite::open_for_reading(&killed.path().join("nothing.db")).unwrap_err();
+        assert!(nothing.to_string().starts_with("cannot open /"), "{nothing}");
+        assert!(!killed.path().join("nothing.db").exists());
     }
 
     #[cfg(unix)]
@@ -1065,7 +890,7 @@ mod tests {
     async fn a_stream_that_is_full_takes_no_more_and_harms_no_other() {
         let store = Temporary::open(SqliteOptions::default());
         let nearly_full = Head { id: None, trimmed: LAST_MAX - 1, last: LAST_MAX - 1 };
-        lock(&store.shared.recent).note(id("a"), Change { head: nearly_full, added: vec![] });
+        lock(&store.shared.recent).note(id("a"), Change { head: nearly_full, ..Change::default() });
         let last = store.append(&id("a"), nearly_full.last(), vec![text("x")]).await.unwrap();
         assert_eq!(last, Position::new(LAST_MAX));
         assert_eq!(store.append(&id("a"), last, vec![text("y")]).await, Err(StoreError::Full(id("a"))));
@@ -1073,6 +898,82 @@ mod tests {
         let store = store.reopen().await;
         assert_eq!(store.read(&id("a"), Position::new(LAST_MAX - 1), 9).await.unwrap().len(), 1);
         assert_eq!(store.read(&id("a"), last, 9).await, Ok(vec![]));
+    }
+
+    /// A kill comes while a long stream is being cleared away, and another while the newest has just gone.
+    #[tokio::test]
+    async fn a_removed_stream_is_cleared_away_by_the_next_start_and_its_number_is_not_given_again() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("store.db");
+        let (store, writer) = Sqlite::assemble(&file, SqliteOptions::default()).unwrap();
+        let one_by_one = |action| {
+            let (reply, mut outcome) = oneshot::channel();
+            let command = Command { stream: id("a"), action, reply };
+            let (outcomes, changes) = writer.commit(std::slice::from_ref(&command)).unwrap();
+            writer.publish(changes);
+            let _ = command.reply.send(outcomes.into_iter().next().unwrap());
+            outcome.try_recv().unwrap().unwrap()
+        };
+        let head = one_by_one(Action::Append { last: Position::ZERO, records: vec![text("x"); 3000] });
+        one_by_one(Action::Remove { last: head.last() });
+        assert_eq!(store.streams("", None, 9).await, Ok(vec![]));
+        let mut steps = Sweep::of([head.id.unwrap()].into());
+        steps.step(|places| transaction(&writer.connection, || sweep(&writer.connection, places)));
+        assert!(!steps.is_done(), "one step is not enough");
+        drop((store, writer));
+
+        let store = Temporary { store: Sqlite::open(&file, SqliteOptions::default()).unwrap(), directory };
+        assert_eq!(store.append(&id("b"), Position::ZERO, vec![text("y")]).await, Ok(Position::new(1)));
+        let begun = store.begun(0, 9).await.unwrap();
+        assert_eq!(begun, [Begun { number: 2, stream: id("b"), last: Position::new(1) }]);
+        store.remove(&id("b"), Position::new(1)).await.unwrap();
+        let count =
+            |sql: &str| Connection::open(&file).unwrap().query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
+        assert_eq!((count("SELECT count(*) FROM records"), count("SELECT count(*) FROM removed")), (0, 0));
+        let store = store.reopen().await;
+        store.append(&id("c"), Position::ZERO, vec![text("z")]).await.unwrap();
+        assert_eq!(store.begun(0, 9).await.unwrap()[0].number, 3);
+    }
+
+    #[test]
+    fn a_place_is_used_again_only_when_all_have_been_and_it_is_free() {
+        let taken = |taken: &'static [i64]| move |id: i64| Ok(taken.contains(&id));
+        for (newest, taken, expected) in [
+            ((7, 4), taken(&[]), (8, 5)),
+            ((7, 0x7fff_ffff), taken(&[]), (8, 1)),
+            ((7, 0x7fff_fffe), taken(&[0x7fff_ffff, 1, 2, 4]), (8, 3)),
+        ] {
+            let next = Newest { number: newest.0, id: newest.1 }.next(taken).unwrap();
+            assert_eq!((next.number, next.id), expected);
+        }
+        assert_eq!(key(0x7fff_ffff, LAST_MAX), i64::MAX);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_first_format_is_brought_up_to_date() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("store.db");
+        Connection::open(&file)
+            .unwrap()
+            .execute_batch(
+                "CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, trimmed INTEGER NOT NULL) STRICT;
+                 CREATE TABLE records (key INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+                 INSERT INTO streams VALUES (1, 'b', 0), (2, 'a', 1);
+                 INSERT INTO records VALUES (1 << 32 | 1, x'61'), (2 << 32 | 2, x'62');
+                 PRAGMA application_id = 1279607123;
+                 PRAGMA user_version = 1;",
+            )
+            .unwrap();
+        let mut store = Temporary { store: Sqlite::open(&file, SqliteOptions::default()).unwrap(), directory };
+        for _ in 0..2 {
+            let begun = |number, name, last| Begun { number, stream: id(name), last: Position::new(last) };
+            assert_eq!(store.begun(0, 9).await, Ok(vec![begun(1, "b", 1), begun(2, "a", 2)]));
+            assert_eq!(store.read(&id("a"), Position::ZERO, 9).await.unwrap()[0].bytes, "b");
+            let c = store.append(&id("c"), Position::ZERO, vec![text("c")]).await.unwrap();
+            assert_eq!(store.begun(2, 9).await.unwrap()[0].stream, id("c"));
+            store.remove(&id("c"), c).await.unwrap();
+            store = store.reopen().await;
+        }
     }
 
     /// Streams come and go, and of those that are quiet nothing stays in memory.
@@ -1087,8 +988,11 @@ mod tests {
                 jobs.spawn(async move {
                     let last = store.append(&stream, Position::ZERO, vec![text("x"); 3]).await.unwrap();
                     store.grown(&stream, Position::ZERO).await.unwrap();
-                    store.trim(&stream, last).await.unwrap();
-                    let last = store.append(&stream, last, vec![text("y")]).await.unwrap();
+                    let last = match number % 2 {
+                        0 => store.trim(&stream, last).await.map(|()| last),
+                        _ => store.remove(&stream, last).await.map(|()| Position::ZERO),
+                    };
+                    let last = store.append(&stream, last.unwrap(), vec![text("y")]).await.unwrap();
                     let mut leaving = std::pin::pin!(store.grown(&stream, last));
                     assert!(poll_once(leaving.as_mut()).await.is_pending());
                 });
@@ -1123,7 +1027,7 @@ mod tests {
             head.last += added.len() as u64;
             head.trimmed = head.trimmed.max(trimmed);
             let added = added.into_iter().map(|size| Bytes::from(vec![7; size])).collect::<Vec<_>>();
-            recent.note(id("a"), Change { head, added });
+            recent.note(id("a"), Change { head, added, anew: false });
             for after in 0..=22 {
                 let read = recent.read(&id("a"), Position::new(after), 99);
                 let expected = (after >= *known_after.start())
