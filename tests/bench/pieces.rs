@@ -12,11 +12,12 @@ use std::{
 use bytes::Bytes;
 use leasehold::{
     agents::{cache::Cache, registry::Registry},
-    capability::{Control, JobCtx, World, mounts::Mounts},
+    capability::{JobCtx, World, mounts::Mounts},
     clock::Clock,
     journal::{Bounds, Journal},
     sandbox::{engine::Sandbox, instance, limits::Limits},
     store::{Begun, Position, Store, StoreError, Stored, StreamId, memory::Memory},
+    tape::{Control, Tape},
 };
 use leasehold_core::{
     id::{JobId, Principal, SessionId, Ulid},
@@ -150,8 +151,11 @@ impl Bench {
         };
         let journal = Journal::new(Arc::clone(&self.world.store), job_id, Position::ZERO, bounds);
         let control = Arc::new(Control::default());
-        let context =
-            JobCtx::new(Arc::clone(&self.world), Arc::clone(&accepted), control, journal, Ulid::from_parts(0, 2));
+        let limits = Arc::new(self.world.limits.clone());
+        let clock = self.world.clock.clone();
+        let tape = Tape::blank(Arc::clone(&journal), clock, Arc::clone(&control), accepted.at, u32::MAX, None);
+        let tape = Arc::new(tape);
+        let context = JobCtx::new(Arc::clone(&self.world), Arc::clone(&accepted), limits, control, journal, tape);
         (context, accepted)
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use leasehold::store::{Position, Store, StoreError, Stored, StreamId};
+use leasehold::store::{Begun, Position, Store, StoreError, Stored, StreamId};
 use tokio::sync::watch;
 
 /// When a host dies.
@@ -103,5 +103,19 @@ impl Store for Mortal {
     async fn trim(&self, stream: &StreamId, up_to: Position) -> Result<(), StoreError> {
         self.alive().await;
         self.inner.trim(stream, up_to).await
+    }
+    async fn remove(&self, stream: &StreamId, last: Position) -> Result<(), StoreError> {
+        self.alive().await;
+        self.inner.remove(stream, last).await
+    }
+
+    async fn begun(&self, after: u64, limit: usize) -> Result<Vec<Begun>, StoreError> {
+        self.alive().await;
+        self.inner.begun(after, limit).await
+    }
+
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.alive().await;
+        self.inner.size_bytes().await
     }
 }

@@ -469,15 +469,19 @@ impl JobCtx {
         self.under_way = Some(intent);
         let place = self.world.place(&self.control, asked.operation).await;
         let wanted = Fingerprint::of(&contents);
-        let settle = move |mounts: &Mounts| (mounts.settle(&permit, call, &before, Some(&wanted)), permit);
+        // The name stays held as long as anything of this runs, though nobody may wait for it any more.
+        let settle = move |mounts: &Mounts| (mounts.settle(&permit, call, &before, Some(&wanted)), permit, held);
         match place.run(settle).await? {
-            (Settled::Done, _) => Ok(()),
-            (Settled::NotDone, permit) => self.take_effect(call.number, asked, permit, contents, held).await,
-            (Settled::Unknown { why }, _) => Err(Failure::unknown(&why)),
-            (Settled::Torn, permit) => {
+            (Settled::Done, ..) => Ok(()),
+            (Settled::NotDone, permit, held) => self.take_effect(call.number, asked, permit, contents, held).await,
+            (Settled::Unknown { why }, ..) => Err(Failure::unknown(&why)),
+            (Settled::Torn, permit, held) => {
                 let place = self.world.place(&self.control, asked.operation).await;
-                let finished = place.run(move |mounts| Op::finish(mounts, permit, &contents, &before)).await??;
-                match finished {
+                let finish = move |mounts: &Mounts| {
+                    let _held = held;
+                    Op::finish(mounts, permit, &contents, &before)
+                };
+                match place.run(finish).await?? {
                     Settled::Done => Ok(()),
                     Settled::Unknown { why } => Err(Failure::unknown(&why)),
                     Settled::NotDone | Settled::Torn => Err(Failure::unknown("only a part of it took place")),

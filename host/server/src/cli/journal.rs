@@ -71,8 +71,7 @@ impl Which {
         })?;
         let args = HostArgs { data: self.data, config: self.config, ..HostArgs::default() };
         let config = args.settings()?;
-        let store = Sqlite::open(&config.journal(), crate::store::sqlite::SqliteOptions::default())
-            .map_err(|error| Failure::Usage(error.to_string()))?;
+        let store = Sqlite::open_for_reading(&config.journal()).map_err(|error| Failure::Usage(error.to_string()))?;
         Ok((config, Arc::new(store), job_id))
     }
 }
