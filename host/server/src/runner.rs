@@ -107,8 +107,8 @@ pub struct Replayed {
 enum Outcome {
     /// It is the end of the job.
     End(End),
-    /// The agent is to be run again, not before that moment.
-    Again(Timestamp),
+    /// The agent is to be run again, not before that moment; it has been taken up, or has still to be.
+    Again(Timestamp, Again),
 }
 
 /// How many agents catch up at once, for each processor. They compute, and wait for little.
@@ -172,8 +172,8 @@ impl Run {
         loop {
             match self.race(ends, again, &mut unreadable).await {
                 Outcome::End(end) => return end,
-                Outcome::Again(at) => {
-                    again = again.or(Some(Again::Wake));
+                Outcome::Again(at, next) => {
+                    again = Some(next);
                     // Out of memory, and out of the way of others.
                     slot.take();
                     if let Err(error) = self.journal.flushed().await {
@@ -235,18 +235,19 @@ impl Run {
             error = self.journal.failed() => Stop::Journal(error),
         };
         let now = self.world.clock.now();
+        let next = again.filter(|_| !tape.is_live()).unwrap_or(Again::Wake);
         match &stop {
-            Stop::Halted(Halt::Idle(until)) => return Outcome::Again(*until),
+            Stop::Halted(Halt::Idle(until)) => return Outcome::Again(*until, next),
             Stop::Halted(Halt::Unreadable(error)) => {
                 *unreadable += 1;
                 tracing::error!(job_id = %self.accepted.job_id, error, "the journal of a job cannot be read");
                 if *unreadable < UNREADABLE_MAX {
-                    return Outcome::Again(now.saturating_add(PAUSE));
+                    return Outcome::Again(now.saturating_add(PAUSE), next);
                 }
             }
             // What others take may be free later, and nothing of this run has been seen.
             Stop::Ran(End::Failed { .. }) if !tape.is_live() && store.data_mut().memory().host_full() => {
-                return Outcome::Again(now.saturating_add(PAUSE));
+                return Outcome::Again(now.saturating_add(PAUSE), next);
             }
             _ => {}
         }

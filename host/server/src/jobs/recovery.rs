@@ -23,7 +23,7 @@ use crate::{
 const PAGE: usize = 256;
 
 /// How many of the newest records say how a job stands.
-const TAIL: usize = 64;
+const TAIL: u64 = 64;
 
 /// The streams of limits begin with this.
 const LIMITS: &str = "limits/";
@@ -158,10 +158,17 @@ impl Jobs {
     async fn recover_one(&self, stream: &StreamId, end: Position) -> anyhow::Result<()> {
         let store = &*self.world.store;
         let Some(accepted) = journal::accepted(store, stream).await? else { return Ok(()) };
-        let tail_begins = Position::new(end.get().saturating_sub(TAIL as u64));
-        let tail = store.read(stream, tail_begins, usize::MAX).await?;
-        let tail = tail.iter().map(|stored| Record::decode(&stored.bytes)).collect::<Result<Vec<_>, _>>()?;
-        let tail = Tail::of(tail);
+        let tail = async |count: u64| {
+            let records = store.read(stream, Position::new(end.get().saturating_sub(count)), usize::MAX).await?;
+            let records = records.iter().map(|stored| Record::decode(&stored.bytes)).collect::<Result<Vec<_>, _>>()?;
+            anyhow::Ok(Tail::of(records))
+        };
+        // Most jobs have ended, and their last record says so.
+        let mut tail_of = tail(1).await?;
+        if tail_of.status.is_none() {
+            tail_of = tail(TAIL).await?;
+        }
+        let tail = tail_of;
         if let Some(status) = tail.status {
             self.remember(&accepted, status, None);
             self.ended(accepted.job_id, status);

@@ -641,3 +641,289 @@ impl fmt::Debug for Tape {
         f.debug_struct("Tape").field("live", &self.is_live()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use leasehold_core::{
+        id::{JobId, Ulid},
+        job::record::Outcome,
+    };
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        clock::Hands,
+        journal::{self, Bounds},
+        store::memory::Memory,
+    };
+
+    const BOUNDS: Bounds = Bounds { total_bytes_max: 1 << 20, waiting_bytes_max: 1 << 16 };
+
+    /// A job's journal, and a clock that stands still.
+    struct Job {
+        store: Arc<dyn Store>,
+        job_id: JobId,
+        clock: Clock,
+        hands: Hands,
+    }
+
+    impl Job {
+        fn new() -> Self {
+            let (clock, hands) = Clock::manual(Timestamp::from_millis(1000));
+            Self { store: Arc::new(Memory::default()), job_id: JobId::new(Ulid::from_parts(0, 1)), clock, hands }
+        }
+
+        async fn tape(&self, again: Option<Again>) -> (Tape, Arc<Control>) {
+            let stream = journal::stream(self.job_id);
+            let last = journal::newest(&*self.store, self.job_id).await.unwrap();
+            let records = self.store.read(&stream, last, 10).await.unwrap();
+            let last = records.last().map_or(Position::ZERO, |newest| newest.position);
+            let journal = Journal::new(Arc::clone(&self.store), self.job_id, last, BOUNDS);
+            let control = Arc::new(Control::default());
+            let began = Timestamp::from_millis(0);
+            let idle = Some(Duration::from_secs(30));
+            let tape = Tape::blank(journal, self.clock.clone(), Arc::clone(&control), began, 2, idle);
+            let tape = match again {
+                Some(again) => tape.playing(again, Arc::clone(&self.store), stream),
+                None => tape,
+            };
+            (tape, control)
+        }
+
+        /// What is written down, by its kind.
+        async fn kinds(&self) -> Vec<String> {
+            let stored = self.store.read(&journal::stream(self.job_id), Position::ZERO, 100).await.unwrap();
+            let kind = |stored: &crate::store::Stored| {
+                let record: serde_json::Value = serde_json::from_slice(&stored.bytes).unwrap();
+                record["record"].as_str().unwrap().to_owned()
+            };
+            stored.iter().map(kind).collect()
+        }
+    }
+
+    fn args() -> Json {
+        Json::parse(r#"{"path":"/a"}"#.into()).unwrap()
+    }
+
+    fn status(phase: &str) -> Event {
+        Event::Status { phase: phase.into(), message: None }
+    }
+
+    /// Looks at the clock, tells an event, makes a call, prints, looks again, and asks about its cancellation.
+    async fn live(tape: &Tape, hands: &Hands) -> (Timestamp, Timestamp, bool, String) {
+        let first = tape.now().await;
+        tape.event(status("begun")).await.unwrap();
+        let told = match tape.call("fs.read", &args()).await.unwrap() {
+            Turn::Live(call) => {
+                let outcome = Outcome::Done { summary: Json::default(), answer: None };
+                let at = tape.clock.now();
+                let called = Called { at, call, operation: "fs.read".into(), args: args(), outcome };
+                tape.record(&Record::Called(called)).await.unwrap();
+                "live"
+            }
+            Turn::Told(_) => "told",
+            Turn::InFlight(_) => "in flight",
+        };
+        tape.print(Level::Info, b"a\nb\nc\n");
+        hands.advance(Duration::from_secs(5));
+        tape.wait_until(first.saturating_add(Duration::from_secs(5))).await;
+        let second = tape.now().await;
+        let cancelled = tape.cancel_requested().await;
+        tape.event(status("ended")).await.unwrap();
+        (first, second, cancelled, told.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_second_run_is_told_what_the_first_was_and_writes_nothing_down_but_that_it_has_caught_up() {
+        let job = Job::new();
+        let (tape, control) = job.tape(None).await;
+        control.cancel(Timestamp::from_millis(1));
+        let seen = live(&tape, &job.hands).await;
+        tape.finish().await;
+        tape.journal.flushed().await.unwrap();
+        assert!(seen.2 && seen.1 > seen.0);
+        let kinds = job.kinds().await;
+        // Two lines of three: more may not be printed in a second.
+        assert_eq!(kinds.iter().filter(|kind| *kind == "event").count(), 5, "{kinds:?}");
+        job.hands.advance(Duration::from_secs(1000));
+        let (again, control) = job.tape(Some(Again::Restart)).await;
+        let same = live(&again, &job.hands).await;
+        assert_eq!((same.0, same.1, same.2, same.3.as_str()), (seen.0, seen.1, seen.2, "told"));
+        again.finish().await;
+        again.journal.flushed().await.unwrap();
+        assert_eq!(job.kinds().await, [kinds, vec!["resumed".into()]].concat());
+        // The client's wish stands in a record of its own, which this journal has not.
+        assert!(!control.cancel.is_cancelled() && again.is_live());
+    }
+
+    #[tokio::test]
+    async fn what_the_agent_does_next_is_new_once_its_journal_is_at_an_end() {
+        let job = Job::new();
+        let (tape, _) = job.tape(None).await;
+        tape.event(status("begun")).await.unwrap();
+        tape.journal.append(&Record::Cancelling { at: Timestamp::from_millis(0), reason: None }).unwrap();
+        tape.journal.flushed().await.unwrap();
+        let (again, control) = job.tape(Some(Again::Restart)).await;
+        again.event(status("begun")).await.unwrap();
+        assert!(!again.is_live() && !control.cancel.is_cancelled());
+        again.event(status("more")).await.unwrap();
+        assert!(again.is_live() && control.cancel.is_cancelled());
+        again.journal.flushed().await.unwrap();
+        assert_eq!(job.kinds().await, ["event", "cancelling", "resumed", "event"]);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_does_something_else_gets_no_answer_and_it_is_said_where() {
+        type Deed = fn(Arc<Tape>) -> futures_util::future::BoxFuture<'static, ()>;
+        let job = Job::new();
+        let (tape, _) = job.tape(None).await;
+        tape.now().await;
+        live(&tape, &job.hands).await;
+        tape.journal.flushed().await.unwrap();
+        let table: [(Deed, &str); 5] = [
+            (
+                |tape| Box::pin(async move { drop(tape.event(status("begun")).await) }),
+                "diverged at call 1: expected another look at the clock, got the event `status`",
+            ),
+            (
+                |tape| {
+                    Box::pin(async move {
+                        tape.now().await;
+                        drop(tape.event(status("other")).await);
+                    })
+                },
+                "diverged at call 1: expected the event `status` that says something else, got the event `status`",
+            ),
+            (
+                |tape| {
+                    Box::pin(async move {
+                        tape.now().await;
+                        drop(tape.event(status("begun")).await);
+                        drop(tape.call("fs.write", &args()).await);
+                    })
+                },
+                r#"diverged at call 1: expected `fs.read {"path":"/a"}`, got `fs.write {"path":"/a"}`"#,
+            ),
+            (
+                |tape| {
+                    Box::pin(async move {
+                        tape.now().await;
+                        drop(tape.event(status("begun")).await);
+                        drop(tape.event(status("more")).await);
+                    })
+                },
+                r#"diverged at call 1: expected `fs.read {"path":"/a"}`, got the event `status`"#,
+            ),
+            (
+                |tape| {
+                    Box::pin(async move {
+                        tape.now().await;
+                        tape.finish().await;
+                    })
+                },
+                "diverged at call 1: expected the event `status`, got its return",
+            ),
+        ];
+        for (deed, expected) in table {
+            let (again, _) = job.tape(Some(Again::Restart)).await;
+            let again = Arc::new(again);
+            tokio::select! {
+                () = deed(Arc::clone(&again)) => panic!("it got an answer, and not: {expected}"),
+                halt = again.halted() => assert_eq!(halt, Halt::Diverged(expected.to_owned())),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_cut_off_is_found_so_unless_it_was_settled() {
+        let at = Timestamp::from_millis(0);
+        let intent = || Intent { at, call: 1, operation: "fs.write".into(), args: args(), before: None };
+        let called = || {
+            let outcome = Outcome::Done { summary: Json::default(), answer: None };
+            Record::Called(Called { at, call: 1, operation: "fs.write".into(), args: args(), outcome })
+        };
+        for (rest, expected) in [
+            (vec![], "in flight"),
+            (vec![Record::Started { at }], "in flight"),
+            (vec![called()], "told"),
+            (vec![Record::Started { at }, called()], "told"),
+            (vec![Record::Void { at, call: 1 }], "live"),
+            (vec![Record::Void { at, call: 1 }, Record::Intent(intent()), called()], "told"),
+            (vec![Record::Void { at, call: 1 }, Record::Intent(intent())], "in flight"),
+        ] {
+            let job = Job::new();
+            let (tape, _) = job.tape(None).await;
+            for record in [vec![Record::Intent(intent())], rest.clone()].concat() {
+                tape.journal.append(&record).unwrap();
+            }
+            tape.journal.flushed().await.unwrap();
+            let (again, _) = job.tape(Some(Again::Restart)).await;
+            let turn = match again.call("fs.write", &args()).await.unwrap() {
+                Turn::Live(1) => "live",
+                Turn::Told(_) => "told",
+                Turn::InFlight(found) if found == intent() => "in flight",
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(turn, expected, "{rest:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_offline_replay_ends_where_its_journal_does_or_where_it_was_told_to() {
+        let job = Job::new();
+        let (tape, _) = job.tape(None).await;
+        for call in 1..=3 {
+            let Turn::Live(number) = tape.call("fs.read", &args()).await.unwrap() else { panic!("it is new") };
+            assert_eq!(number, call);
+            let outcome = Outcome::Done { summary: Json::default(), answer: None };
+            let at = Timestamp::from_millis(0);
+            let called = Called { at, call, operation: "fs.read".into(), args: args(), outcome };
+            tape.record(&Record::Called(called)).await.unwrap();
+        }
+        tape.journal.flushed().await.unwrap();
+        for (until, calls) in [(None, 3), (Some(2), 2), (Some(9), 3)] {
+            let (again, _) = job.tape(Some(Again::Offline { until })).await;
+            let run = async {
+                loop {
+                    let turn = again.call("fs.read", &args()).await.unwrap();
+                    assert!(matches!(turn, Turn::Told(_)), "nothing takes effect");
+                }
+            };
+            let halt = tokio::select! {
+                halt = again.halted() => halt,
+                () = run => unreachable!("it goes on for ever"),
+            };
+            assert_eq!(halt, Halt::End, "{until:?}");
+            assert_eq!(again.played().await.calls.min(calls), calls, "{until:?}");
+        }
+        assert_eq!(job.kinds().await, ["called"; 3]);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_waits_for_long_leaves_memory_and_waits_only_for_what_is_left() {
+        let job = Job::new();
+        let (tape, _) = job.tape(None).await;
+        let until = tape.now().await.saturating_add(Duration::from_secs(100));
+        let waiting = async {
+            tape.wait_until(until).await;
+            "waited"
+        };
+        let halted = async {
+            tokio::task::yield_now().await;
+            job.hands.advance(Duration::from_secs(30));
+            tape.halted().await;
+            "halted"
+        };
+        let first = tokio::select! { ended = waiting => ended, ended = halted => ended };
+        assert_eq!(first, "halted");
+        tape.journal.flushed().await.unwrap();
+        assert_eq!(job.kinds().await, ["observed"], "since when it waits is written down");
+        job.hands.advance(Duration::from_secs(50));
+        let (again, _) = job.tape(Some(Again::Wake)).await;
+        assert_eq!(again.now().await.saturating_add(Duration::from_secs(100)), until);
+        let mut rest = std::pin::pin!(again.wait_until(until));
+        assert!(timeout(Duration::ZERO, &mut rest).await.is_err());
+        job.hands.advance(Duration::from_secs(20));
+        rest.await;
+    }
+}
