@@ -10,12 +10,13 @@ use std::{
 const CORE: [&str; 8] = ["error", "id", "secret", "time", "lease", "protocol", "job", "session"];
 
 /// The server, from the bottom up.
-const SERVER: [&str; 17] = [
+const SERVER: [&str; 19] = [
     "clock",
     "store",
     "transport",
     "client",
     "journal",
+    "checkpoint",
     "sandbox",
     "capability",
     "agents",
@@ -23,6 +24,7 @@ const SERVER: [&str; 17] = [
     "config",
     "runner",
     "jobs",
+    "retention",
     "connection",
     "host",
     "project",
