@@ -12,10 +12,11 @@ use leasehold_core::{
 use super::Jobs;
 use crate::{
     capability::{self, fs, mounts::Settled},
+    checkpoint::Checkpoint,
     journal::{self, Journal},
     runner::Run,
     sandbox::limits::Limits,
-    store::{Position, StoreError, StreamId},
+    store::{Begun, Position, StoreError, StreamId},
     tape::Control,
 };
 
@@ -76,25 +77,32 @@ impl Jobs {
     pub async fn recover(&self) -> anyhow::Result<()> {
         let store = &*self.world.store;
         self.keep_limits().await?;
-        let mut after = None;
+        let checkpoint = Checkpoint::load(store).await?;
+        for stream in &checkpoint.open {
+            self.recover_stream(stream, journal::last(store, stream).await?).await;
+        }
+        let mut after = checkpoint.begin();
         loop {
-            let page = store.streams(journal::JOBS, after.as_ref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (stream, end) in page {
-                if let Err(error) = self.recover_one(&stream, end).await {
-                    tracing::error!(%stream, error = format!("{error:#}"), "a job cannot be read and is left alone");
+            let page = store.begun(after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.number;
+            for Begun { stream, last, .. } in page {
+                if !checkpoint.open.contains(&stream) {
+                    self.recover_stream(&stream, last).await;
                 }
             }
         }
-        let mut after = None;
-        loop {
-            let page = store.streams(journal::KEYS, after.as_ref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (stream, _) in page {
-                self.complete(&stream).await?;
-            }
+    }
+
+    /// Looks at a stream of a job or of a key. One that cannot be read is left alone, and the others are served.
+    async fn recover_stream(&self, stream: &StreamId, last: Position) {
+        let recovered = match stream.as_str() {
+            name if name.starts_with(journal::JOBS) => self.recover_one(stream, last).await,
+            name if name.starts_with(journal::KEYS) => self.complete(stream).await,
+            _ => Ok(()),
+        };
+        if let Err(error) = recovered {
+            tracing::error!(%stream, error = format!("{error:#}"), "a job cannot be read and is left alone");
         }
     }
 
@@ -208,15 +216,14 @@ impl Jobs {
     async fn complete(&self, key: &StreamId) -> anyhow::Result<()> {
         let store = &*self.world.store;
         let Some(accepted) = journal::accepted(store, key).await? else { return Ok(()) };
-        if self.index().jobs.contains_key(&accepted.job_id) {
+        let stream = journal::stream(accepted.job_id);
+        if journal::last(store, &stream).await? != Position::ZERO {
             return Ok(());
         }
-        let stream = journal::stream(accepted.job_id);
         let record = Record::Accepted(Box::new(accepted));
         match store.append(&stream, Position::ZERO, vec![Bytes::from(record.encode())]).await {
-            Ok(end) => self.recover_one(&stream, end).await,
-            // The job was written, as it nearly always is.
-            Err(StoreError::Conflict { .. }) => Ok(()),
+            // It has just begun, so it comes last of all that is looked at.
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
