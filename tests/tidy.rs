@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Core, from the bottom up: a module imports those before it.
-const CORE: [&str; 8] = ["error", "id", "secret", "time", "lease", "protocol", "job", "session"];
+const CORE: [&str; 8] = ["error", "secret", "time", "id", "lease", "protocol", "job", "session"];
 
 /// The server, from the bottom up.
 const SERVER: [&str; 21] = [
