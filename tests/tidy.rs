@@ -10,13 +10,14 @@ use std::{
 const CORE: [&str; 8] = ["error", "id", "secret", "time", "lease", "protocol", "job", "session"];
 
 /// The server, from the bottom up.
-const SERVER: [&str; 19] = [
+const SERVER: [&str; 21] = [
     "clock",
     "store",
     "transport",
     "client",
     "journal",
     "tape",
+    "checkpoint",
     "sandbox",
     "capability",
     "agents",
@@ -25,6 +26,7 @@ const SERVER: [&str; 19] = [
     "runner",
     "jobs",
     "replay",
+    "retention",
     "connection",
     "host",
     "project",

@@ -7,6 +7,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub use ulid::Ulid;
 
+use crate::time::Timestamp;
+
 /// Why a text is not an id of the kind that was expected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an id of the form {prefix}<ULID>")]
@@ -26,6 +28,12 @@ macro_rules! id {
             #[must_use]
             pub const fn new(ulid: Ulid) -> Self {
                 Self(ulid)
+            }
+
+            /// The moment in its ULID: when the host made it, by its clock of then.
+            #[must_use]
+            pub fn made_at(self) -> Timestamp {
+                Timestamp::from_millis(i64::try_from(self.0.timestamp_ms()).unwrap_or(i64::MAX))
             }
         }
 
@@ -107,6 +115,7 @@ mod tests {
     fn an_id_survives_its_text_and_nothing_else_parses() {
         let id = JobId::new(Ulid::from_parts(1_778_700_600_000, 42));
         assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.made_at(), Timestamp::from_millis(1_778_700_600_000));
         for text in ["", "job_", "sess_01KRHAB7S00000000000000001", "job_0", "01KRHAB7S00000000000000001"] {
             assert!(text.parse::<JobId>().is_err(), "{text}");
         }

@@ -36,6 +36,8 @@ pub struct Config {
     pub mounts: Vec<MountEntry>,
     /// `[limits]`
     pub limits: Limits,
+    /// `[retention]`
+    pub retention: Retention,
     /// The file these settings came from.
     #[serde(skip)]
     pub file: Option<PathBuf>,
@@ -98,6 +100,26 @@ impl Default for Server {
             drain_sec: 10,
             synchronous: Synchronous::Full,
         }
+    }
+}
+
+/// `[retention]`: what is kept of jobs that have ended, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// How long a job is kept after its end.
+    pub finished_sec: u32,
+    /// How long an idempotency key is bound to its job, from the acceptance (ARCP §7.2); its job is kept as long.
+    pub idempotency_sec: u32,
+    /// All records of all jobs. Above it the oldest jobs that have ended leave early, and their keys with them.
+    pub bytes_max: u64,
+    /// How often the host looks.
+    pub interval_sec: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { finished_sec: 86_400, idempotency_sec: 86_400, bytes_max: 16 << 30, interval_sec: 10 }
     }
 }
 
@@ -409,6 +431,7 @@ mod tests {
         let documented = include_str!("../leasehold.toml");
         let config = Config::parse(documented).unwrap();
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.retention, Retention::default());
         assert_eq!(format!("{:?}", config.server), format!("{:?}", Server::default()));
         // And with every commented example switched on, it is still understood.
         let examples: String = documented

@@ -10,7 +10,7 @@ use std::{
 
 use leasehold_core::{id::Principal, secret::Secret};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     agents::{
@@ -23,6 +23,7 @@ use crate::{
     connection::{self, Desk},
     jobs::Jobs,
     policy::Policy,
+    retention::Retention,
     sandbox::{engine::Sandbox, limits},
     store::{
         Store,
@@ -37,6 +38,8 @@ pub struct Host {
     desk: Arc<Desk>,
     store: Arc<dyn Store>,
     sqlite: Option<Arc<Sqlite>>,
+    /// What removes old jobs; it may stop at any moment.
+    retention: AbortOnDropHandle<()>,
     live_agents: usize,
     /// The token that was made because there was none.
     made_token: Option<Secret>,
@@ -97,11 +100,15 @@ impl Host {
         let registry = Arc::new(registry);
         let world = Arc::new(World::new(parts.clock, mounts, config.limits.clone(), Arc::clone(&store)));
         let policy = Arc::new(policy);
-        let jobs = Jobs::new(world, sandbox, Arc::clone(&registry), Arc::clone(&policy), live_agents);
+        let retention = config.retention.clone();
+        let jobs =
+            Jobs::new(world, sandbox, Arc::clone(&registry), Arc::clone(&policy), live_agents, retention.clone());
         jobs.recover().await.map_err(|error| StartError::new("the journals cannot be read", format!("{error:#}")))?;
+        let retention = Retention::new(Arc::clone(&jobs), retention, config.session().resume_window);
+        let retention = AbortOnDropHandle::new(tokio::spawn(retention.run()));
         let desk =
             Arc::new(Desk { jobs, registry, policy, session: config.session(), stopping: CancellationToken::new() });
-        Ok(Self { config, desk, store, sqlite, live_agents, made_token })
+        Ok(Self { config, desk, store, sqlite, retention, live_agents, made_token })
     }
 
     /// Registers the agents of the configured folder, and lets the jobs go on that an earlier host did not end. What is
@@ -182,6 +189,7 @@ impl Host {
 
     /// Stops the jobs where they are and closes the store. The next host on the same data goes on with them.
     pub async fn close(self) {
+        self.retention.abort();
         self.desk.jobs.stop(Duration::from_secs(self.config.server.drain_sec.into())).await;
         if let Some(sqlite) = &self.sqlite {
             sqlite.close().await;

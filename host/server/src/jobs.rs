@@ -5,7 +5,10 @@ mod recovery;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -35,6 +38,7 @@ use crate::{
     agents::registry::{Agent, Registry},
     capability::World,
     clock,
+    config::Retention,
     journal::{self, Bounds, Hold, Journal, JournalError},
     policy::Policy,
     runner::{Run, Turns},
@@ -64,6 +68,11 @@ pub struct Jobs {
     policy: Arc<Policy>,
     turns: Turns,
     live_agents: usize,
+    retention: Retention,
+    /// Whether the disk budget is used up, so that no job may begin.
+    disk_used_up: AtomicBool,
+    /// Held while an idempotency key is let go: the next to have it begins its stream anew.
+    releasing: tokio::sync::Mutex<()>,
     index: Mutex<Index>,
     /// What runs jobs, and what stops that.
     tasks: TaskTracker,
@@ -117,11 +126,27 @@ impl Jobs {
         registry: Arc<Registry>,
         policy: Arc<Policy>,
         live_agents: usize,
+        retention: Retention,
     ) -> Arc<Self> {
         let turns = Turns::new(live_agents);
         let (index, interrupted) = (Mutex::default(), Mutex::default());
         let (tasks, frozen) = (TaskTracker::new(), CancellationToken::new());
-        Arc::new(Self { world, sandbox, registry, policy, turns, live_agents, index, tasks, frozen, interrupted })
+        let (disk_used_up, releasing) = (AtomicBool::default(), tokio::sync::Mutex::default());
+        Arc::new(Self {
+            world,
+            sandbox,
+            registry,
+            policy,
+            turns,
+            live_agents,
+            retention,
+            disk_used_up,
+            releasing,
+            index,
+            tasks,
+            frozen,
+            interrupted,
+        })
     }
 
     /// What all jobs share.
@@ -185,6 +210,14 @@ impl Jobs {
             )));
         }
         let authority = self.policy.grant(&submission.principal, submission.authority)?;
+        if self.disk_used_up.load(Ordering::Relaxed) {
+            let message = format!(
+                "the host has used up its disk budget of {} bytes ([retention] bytes_max) and has no more ended jobs \
+                 to remove; try again when running jobs have ended",
+                self.retention.bytes_max
+            );
+            return Err(Refusal::new(ErrorCode::InternalError, message));
+        }
         let (mine, most) = (self.running(&submission.principal), self.world.limits.principal_jobs_max);
         if mine >= most {
             let message =
@@ -307,9 +340,63 @@ impl Jobs {
         Journal::new(Arc::clone(&self.world.store), job_id, last, bounds)
     }
 
-    /// The acceptance that an idempotency key is bound to.
+    /// The acceptance that an idempotency key is bound to. A key that was bound for long enough is let go.
     async fn earlier(self: &Arc<Self>, key: &StreamId) -> Result<Option<Accepted>, Refusal> {
-        journal::accepted(&*self.world.store, key).await.map_err(|error| broken(&error))
+        let bound = journal::accepted(&*self.world.store, key).await.map_err(|error| broken(&error))?;
+        match bound {
+            Some(accepted)
+                if self.key_bound_until(&accepted) <= self.world.clock.now() && !self.is_running(accepted.job_id) =>
+            {
+                self.release_key(key, accepted.job_id).await.map_err(|error| broken(&error))?;
+                Ok(None)
+            }
+            bound => Ok(bound),
+        }
+    }
+
+    /// Until when the idempotency key of a job leads to it, if it has one (ARCP §7.2).
+    #[must_use]
+    pub fn key_bound_until(&self, accepted: &Accepted) -> Timestamp {
+        accepted.at.saturating_add(Duration::from_secs(self.retention.idempotency_sec.into()))
+    }
+
+    /// Lets go of an idempotency key if it is bound to this job.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn release_key(&self, key: &StreamId, job_id: JobId) -> Result<(), StoreError> {
+        // A key that was bound anew ends at the same position as before, so the store cannot tell. Whoever lets go of
+        // one therefore looks and removes with nobody else doing so in between.
+        let _alone = self.releasing.lock().await;
+        let store = &*self.world.store;
+        let Some(bound) = store.read(key, Position::ZERO, 1).await?.pop() else { return Ok(()) };
+        match Record::decode(&bound.bytes) {
+            Ok(Record::Accepted(accepted)) if accepted.job_id == job_id => {}
+            _ => return Ok(()),
+        }
+        match store.remove(key, bound.position).await {
+            Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a job that is about to be removed out of the listing.
+    pub fn forget(&self, job_id: JobId) {
+        let mut index = self.index();
+        if let Some(entry) = index.jobs.remove(&job_id)
+            && let Some(mine) = index.by_principal.get_mut(&entry.principal)
+        {
+            mine.remove(&job_id);
+            if mine.is_empty() {
+                index.by_principal.remove(&entry.principal);
+            }
+        }
+    }
+
+    /// Says whether all that jobs may have written has been written, so that no new one may begin.
+    pub fn set_disk_used_up(&self, used_up: bool) {
+        self.disk_used_up.store(used_up, Ordering::Relaxed);
     }
 
     /// Asks a job to stop (ARCP §7.4). Asking again, or after its end, is answered alike.
@@ -404,6 +491,10 @@ impl Jobs {
         self.index().running.get(principal).copied().unwrap_or_default()
     }
 
+    fn is_running(&self, job_id: JobId) -> bool {
+        self.index().jobs.get(&job_id).is_some_and(|entry| entry.running.is_some())
+    }
+
     fn index(&self) -> MutexGuard<'_, Index> {
         // Every change below is one step, so a panic elsewhere leaves nothing half done.
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
@@ -436,8 +527,9 @@ impl Jobs {
         index.ended.push_back(job_id);
         while index.ended.len() > ENDED_MAX
             && let Some(oldest) = index.ended.pop_front()
-            && let Some(entry) = index.jobs.remove(&oldest)
         {
+            // One that was removed has left already.
+            let Some(entry) = index.jobs.remove(&oldest) else { continue };
             if let Some(mine) = index.by_principal.get_mut(&entry.principal) {
                 mine.remove(&oldest);
             }

@@ -370,7 +370,11 @@ pub async fn newest(store: &dyn Store, job_id: JobId) -> Result<Position, StoreE
 }
 
 /// The last position of a stream.
-async fn last(store: &dyn Store, stream: &StreamId) -> Result<Position, StoreError> {
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn last(store: &dyn Store, stream: &StreamId) -> Result<Position, StoreError> {
     let found = store.streams(stream.as_str(), None, 1).await?;
     Ok(found.into_iter().find(|(found, _)| found == stream).map_or(Position::ZERO, |(_, last)| last))
 }

@@ -8,6 +8,7 @@
 
 pub mod agents;
 pub mod capability;
+pub mod checkpoint;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod journal;
 pub mod policy;
 pub mod project;
 pub mod replay;
+pub mod retention;
 pub mod runner;
 pub mod sandbox;
 pub mod scaffold;

@@ -230,7 +230,8 @@ impl fmt::Display for Position {
 ///
 /// It has 1 to [`STREAM_ID_BYTES_MAX`] characters of `A-Z a-z 0-9 _ / . : -`, so every engine sorts names alike and
 /// none has to escape one. A clone is cheap.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct StreamId(Arc<str>);
 
 impl StreamId {
@@ -253,6 +254,20 @@ impl StreamId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<StreamId> for String {
+    fn from(stream: StreamId) -> Self {
+        stream.0.as_ref().to_owned()
+    }
+}
+
+impl TryFrom<String> for StreamId {
+    type Error = StreamIdError;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        Self::new(&name)
     }
 }
 

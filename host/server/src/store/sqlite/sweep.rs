@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::{
@@ -22,12 +22,14 @@ pub(super) struct Sweep {
     pause: u32,
     /// Whether the last step failed, and the next waits for commits to be seen to work.
     failed: bool,
+    /// Whether the last step met damage, and the next looks at one stream alone.
+    alone: bool,
 }
 
 impl Sweep {
     /// Goes on with what an earlier run left.
     pub(super) fn of(places: VecDeque<i64>) -> Self {
-        Self { waiting: places.iter().map(|_| None).collect(), places, pause: 0, failed: false }
+        Self { waiting: places.iter().map(|_| None).collect(), places, pause: 0, failed: false, alone: false }
     }
 
     pub(super) fn add(&mut self, place: i64, reply: oneshot::Sender<Outcome>) {
@@ -46,12 +48,21 @@ impl Sweep {
     }
 
     /// Has `sweep` clear away some of the first places, and tells those who wait.
-    pub(super) fn step(&mut self, sweep: impl FnOnce(&VecDeque<i64>) -> rusqlite::Result<usize>) {
-        match sweep(&self.places) {
+    pub(super) fn step(&mut self, sweep: impl FnOnce(&[i64]) -> rusqlite::Result<usize>) {
+        let together = if self.alone { 1 } else { STEP_STREAMS_MAX };
+        let places: Vec<i64> = self.places.iter().take(together).copied().collect();
+        (self.pause, self.failed) = (COMMITS_BETWEEN_STEPS, false);
+        match sweep(&places) {
             Ok(cleared) => {
-                (self.pause, self.failed) = (COMMITS_BETWEEN_STEPS, false);
-                self.places.drain(..cleared);
-                self.answer(cleared);
+                self.alone &= cleared == 0;
+                self.clear(cleared);
+            }
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                if self.alone {
+                    tracing::error!(%error, "a removed stream is damaged and cannot be cleared away");
+                    self.clear(1);
+                }
+                self.alone = !self.alone;
             }
             Err(error) => {
                 // Nobody has to know: what was removed is removed, and its room comes back later.
@@ -61,6 +72,11 @@ impl Sweep {
                 self.waiting.resize_with(self.places.len(), || None);
             }
         }
+    }
+
+    fn clear(&mut self, count: usize) {
+        self.places.drain(..count);
+        self.answer(count);
     }
 
     fn answer(&mut self, count: usize) {
@@ -79,13 +95,13 @@ impl Drop for Sweep {
 }
 
 /// Clears away some records of the streams that were at `places`, and returns how many places are clear.
-pub(super) fn sweep(connection: &Connection, places: &VecDeque<i64>) -> rusqlite::Result<usize> {
+pub(super) fn sweep(connection: &Connection, places: &[i64]) -> rusqlite::Result<usize> {
     let mut select = connection
         .prepare_cached("SELECT key, length(bytes) FROM records WHERE key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3")?;
     let mut delete = connection.prepare_cached("DELETE FROM records WHERE key > ?1 AND key <= ?2")?;
     let mut forget = connection.prepare_cached("DELETE FROM removed WHERE id = ?1")?;
     let (mut records_left, mut bytes_left) = (STEP_RECORDS_MAX, STEP_BYTES_MAX);
-    for (cleared, place) in places.iter().take(STEP_STREAMS_MAX).enumerate() {
+    for (cleared, place) in places.iter().enumerate() {
         if records_left == 0 || bytes_left == 0 {
             return Ok(cleared);
         }
@@ -107,7 +123,7 @@ pub(super) fn sweep(connection: &Connection, places: &VecDeque<i64>) -> rusqlite
         }
         forget.execute([place])?;
     }
-    Ok(places.len().min(STEP_STREAMS_MAX))
+    Ok(places.len())
 }
 
 /// The places of streams that were removed and not cleared away.
