@@ -12,10 +12,11 @@ use leasehold_core::{
 use super::Jobs;
 use crate::{
     capability::{self, fs, mounts::Settled},
+    checkpoint::Checkpoint,
     journal::{self, Journal},
     runner::Run,
     sandbox::limits::Limits,
-    store::{Position, StoreError, StreamId},
+    store::{Begun, Position, StoreError, StreamId},
     tape::Control,
 };
 
@@ -76,25 +77,38 @@ impl Jobs {
     pub async fn recover(&self) -> anyhow::Result<()> {
         let store = &*self.world.store;
         self.keep_limits().await?;
-        let mut after = None;
+        let checkpoint = Checkpoint::load(store).await?;
+        for stream in &checkpoint.open {
+            let last = journal::last(store, stream).await?;
+            self.look_at(stream, last, true).await?;
+        }
+        let mut after = checkpoint.begin();
         loop {
-            let page = store.streams(journal::JOBS, after.as_ref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (stream, end) in page {
-                if let Err(error) = self.recover_one(&stream, end).await {
-                    tracing::error!(%stream, error = format!("{error:#}"), "a job cannot be read and is left alone");
+            let page = store.begun(after, PAGE).await?;
+            let Some(newest) = page.last() else { return Ok(()) };
+            after = newest.number;
+            for Begun { number, stream, last } in page {
+                if !checkpoint.open.contains(&stream) {
+                    self.look_at(&stream, last, number > checkpoint.settled).await?;
                 }
             }
         }
-        let mut after = None;
-        loop {
-            let page = store.streams(journal::KEYS, after.as_ref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (stream, _) in page {
-                self.complete(&stream).await?;
+    }
+
+    /// Looks at a job, or at a key of which it is not known that its job was written. Damage to one is no error.
+    async fn look_at(&self, stream: &StreamId, last: Position, is_open: bool) -> anyhow::Result<()> {
+        let looked = match stream.as_str() {
+            name if name.starts_with(journal::JOBS) => self.recover_one(stream, last).await,
+            name if name.starts_with(journal::KEYS) && is_open => self.complete(stream).await,
+            _ => Ok(()),
+        };
+        match looked {
+            Err(error) if matches!(error.downcast_ref(), Some(StoreError::Io(_) | StoreError::Closed)) => Err(error),
+            Err(error) => {
+                tracing::error!(%stream, error = format!("{error:#}"), "a job cannot be read and is left alone");
+                Ok(())
             }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -214,9 +228,8 @@ impl Jobs {
         let stream = journal::stream(accepted.job_id);
         let record = Record::Accepted(Box::new(accepted));
         match store.append(&stream, Position::ZERO, vec![Bytes::from(record.encode())]).await {
-            Ok(end) => self.recover_one(&stream, end).await,
-            // The job was written, as it nearly always is.
-            Err(StoreError::Conflict { .. }) => Ok(()),
+            // The job was written, as it nearly always is; or it has begun now, as the newest, and is looked at last.
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
