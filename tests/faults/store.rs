@@ -8,6 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use leasehold::{
+    checkpoint,
     client::{Client, ClientError, Submit},
     journal,
     store::{Begun, Position, Store, StoreError, Stored, StreamId, memory::Memory},
@@ -61,6 +62,10 @@ impl Failing {
 #[async_trait]
 impl Store for Failing {
     async fn append(&self, stream: &StreamId, last: Position, records: Vec<Bytes>) -> Result<Position, StoreError> {
+        // What the host notes for itself comes at moments of its own.
+        if stream.as_str() == checkpoint::STREAM {
+            return self.inner.append(stream, last, records).await;
+        }
         let n = self.appends.fetch_add(1, Ordering::SeqCst);
         if (self.from.load(Ordering::SeqCst)..self.until.load(Ordering::SeqCst)).contains(&n) {
             self.failures.send_modify(|failures| *failures += 1);

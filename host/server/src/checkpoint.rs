@@ -153,3 +153,115 @@ async fn is_settled(store: &dyn Store, stream: &StreamId, last: Position) -> Res
 fn stream() -> StreamId {
     StreamId::new(STREAM).expect("a plain name")
 }
+
+#[cfg(test)]
+mod tests {
+    use leasehold_core::{
+        id::{JobId, Principal, SessionId, Ulid},
+        job::record::{Accepted, End, Seed},
+        lease::Authority,
+        protocol::{json::Json, trace::TraceId},
+        time::Timestamp,
+    };
+
+    use super::*;
+    use crate::store::memory::Memory;
+
+    const AT: Timestamp = Timestamp::from_millis(0);
+
+    fn job(number: u128) -> JobId {
+        JobId::new(Ulid::from_parts(0, number))
+    }
+
+    fn key(number: u128) -> StreamId {
+        StreamId::new(&format!("{}{number}", journal::KEYS)).unwrap()
+    }
+
+    fn accepted(number: u128) -> Record {
+        Record::Accepted(Box::new(Accepted {
+            job_id: job(number),
+            principal: Principal::new("alice"),
+            session_id: SessionId::new(Ulid::from_parts(0, 1)),
+            request_id: String::new(),
+            at: AT,
+            agent: "echo@1.0.0".into(),
+            digest: String::new(),
+            input: Json::default(),
+            authority: Authority::default(),
+            max_runtime_sec: None,
+            trace_id: TraceId::new(1),
+            seed: Seed([0; 32]),
+            limits: String::new(),
+            parameters: None,
+            key: None,
+            first_seq: None,
+        }))
+    }
+
+    fn ended() -> Record {
+        Record::Ended { at: AT, end: End::Result(Json::default()) }
+    }
+
+    async fn write(store: &Memory, stream: &StreamId, records: &[Record]) {
+        let last = journal::last(store, stream).await.unwrap();
+        let records = records.iter().map(|record| Bytes::from(record.encode())).collect();
+        store.append(stream, last, records).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_has_not_ended_stays_open_until_it_has() {
+        let store = Memory::default();
+        let mut checkpoint = Checkpoint::load(&store).await.unwrap();
+        assert!(!checkpoint.advance(&store).await.unwrap(), "there is nothing");
+        write(&store, &journal::stream(job(1)), &[accepted(1), ended()]).await;
+        write(&store, &journal::stream(job(2)), &[accepted(2)]).await;
+        write(&store, &key(3), &[accepted(3)]).await;
+        write(&store, &key(1), &[accepted(1)]).await;
+        store.append(&StreamId::new("job/no-job").unwrap(), Position::ZERO, vec!["x".into()]).await.unwrap();
+        store.append(&StreamId::new("other").unwrap(), Position::ZERO, vec!["x".into()]).await.unwrap();
+        assert!(checkpoint.advance(&store).await.unwrap());
+        let open = |streams: &[StreamId]| streams.iter().cloned().collect::<BTreeSet<_>>();
+        let unreadable = StreamId::new("job/no-job").unwrap();
+        assert_eq!(checkpoint.settled, 6);
+        assert_eq!(checkpoint.open, open(&[journal::stream(job(2)), key(3), unreadable.clone()]));
+
+        // A job that was late by its number, as the key's job always is.
+        write(&store, &journal::stream(job(3)), &[accepted(3)]).await;
+        write(&store, &journal::stream(job(2)), &[ended()]).await;
+        assert!(checkpoint.advance(&store).await.unwrap());
+        assert_eq!(checkpoint.open, open(&[journal::stream(job(3)), unreadable.clone()]));
+        store.remove(&unreadable, Position::new(1)).await.unwrap();
+        write(&store, &journal::stream(job(3)), &[ended()]).await;
+        assert!(checkpoint.advance(&store).await.unwrap());
+        assert_eq!((checkpoint.settled, checkpoint.open.len()), (7, 0));
+        assert!(!checkpoint.advance(&store).await.unwrap(), "nothing is new");
+    }
+
+    #[tokio::test]
+    async fn the_newest_checkpoint_counts_and_no_other_is_kept() {
+        let store = Memory::default();
+        for settled in 1..=3 {
+            let checkpoint = Checkpoint { settled, open: [key(1)].into(), ..Checkpoint::default() };
+            checkpoint.save(&store).await.unwrap();
+            assert_eq!(Checkpoint::load(&store).await, Ok(checkpoint));
+            assert_eq!(store.read(&stream(), Position::ZERO, 9).await.unwrap().len(), 1);
+        }
+        store.append(&stream(), Position::new(3), vec!["no checkpoint".into()]).await.unwrap();
+        assert_eq!(Checkpoint::load(&store).await, Ok(Checkpoint::default()), "a start looks at everything");
+    }
+
+    #[test]
+    fn a_start_leaves_out_only_what_is_settled_and_in_no_listing() {
+        let mut checkpoint = Checkpoint::default();
+        for number in 1..=25_000 {
+            checkpoint.settled = number * 2;
+            checkpoint.count(number * 2);
+            let left_out = checkpoint.begin() / 2;
+            assert!(number - left_out >= number.min(10_000), "{left_out} of {number} are left out");
+            assert!(number - left_out <= 11_001, "{left_out} of {number} are left out");
+        }
+        assert!(serde_json::to_vec(&checkpoint).unwrap().len() < 200);
+        checkpoint.settled = 7;
+        assert_eq!(checkpoint.begin(), 7);
+    }
+}

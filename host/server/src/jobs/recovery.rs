@@ -79,30 +79,36 @@ impl Jobs {
         self.keep_limits().await?;
         let checkpoint = Checkpoint::load(store).await?;
         for stream in &checkpoint.open {
-            self.recover_stream(stream, journal::last(store, stream).await?).await;
+            let last = journal::last(store, stream).await?;
+            self.look_at(stream, last, true).await?;
         }
         let mut after = checkpoint.begin();
         loop {
             let page = store.begun(after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.number;
-            for Begun { stream, last, .. } in page {
+            let Some(newest) = page.last() else { return Ok(()) };
+            after = newest.number;
+            for Begun { number, stream, last } in page {
                 if !checkpoint.open.contains(&stream) {
-                    self.recover_stream(&stream, last).await;
+                    self.look_at(&stream, last, number > checkpoint.settled).await?;
                 }
             }
         }
     }
 
-    /// Looks at a stream of a job or of a key. One that cannot be read is left alone, and the others are served.
-    async fn recover_stream(&self, stream: &StreamId, last: Position) {
-        let recovered = match stream.as_str() {
+    /// Looks at a job, or at a key of which it is not known that its job was written. Damage to one is no error.
+    async fn look_at(&self, stream: &StreamId, last: Position, is_open: bool) -> anyhow::Result<()> {
+        let looked = match stream.as_str() {
             name if name.starts_with(journal::JOBS) => self.recover_one(stream, last).await,
-            name if name.starts_with(journal::KEYS) => self.complete(stream).await,
+            name if name.starts_with(journal::KEYS) && is_open => self.complete(stream).await,
             _ => Ok(()),
         };
-        if let Err(error) = recovered {
-            tracing::error!(%stream, error = format!("{error:#}"), "a job cannot be read and is left alone");
+        match looked {
+            Err(error) if matches!(error.downcast_ref(), Some(StoreError::Io(_) | StoreError::Closed)) => Err(error),
+            Err(error) => {
+                tracing::error!(%stream, error = format!("{error:#}"), "a job cannot be read and is left alone");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -222,7 +228,7 @@ impl Jobs {
         }
         let record = Record::Accepted(Box::new(accepted));
         match store.append(&stream, Position::ZERO, vec![Bytes::from(record.encode())]).await {
-            // It has just begun, so it comes last of all that is looked at.
+            // It has begun now, as the newest, and is looked at last.
             Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
