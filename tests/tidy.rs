@@ -10,11 +10,12 @@ use std::{
 const CORE: [&str; 8] = ["error", "id", "secret", "time", "lease", "protocol", "job", "session"];
 
 /// The server, from the bottom up.
-const SERVER: [&str; 19] = [
+const SERVER: [&str; 20] = [
     "clock",
     "store",
     "transport",
     "client",
+    "writer",
     "journal",
     "tape",
     "sandbox",

@@ -25,3 +25,4 @@ pub mod scaffold;
 pub mod store;
 pub mod tape;
 pub mod transport;
+pub mod writer;
