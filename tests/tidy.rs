@@ -10,7 +10,7 @@ use std::{
 const CORE: [&str; 8] = ["error", "id", "secret", "time", "lease", "protocol", "job", "session"];
 
 /// The server, from the bottom up.
-const SERVER: [&str; 20] = [
+const SERVER: [&str; 21] = [
     "clock",
     "store",
     "transport",
@@ -26,6 +26,7 @@ const SERVER: [&str; 20] = [
     "runner",
     "jobs",
     "replay",
+    "sessions",
     "connection",
     "host",
     "project",

@@ -240,19 +240,3 @@ async fn sessions_share_neither_id_nor_token() {
     }
     assert_eq!(seen.len(), 8);
 }
-
-/// ARCP §6.3: a session that cannot be resumed is said to be gone, and the connection ends.
-#[tokio::test]
-async fn a_resume_is_refused_as_long_as_the_host_cannot_do_it() {
-    let host = TestHost::new().await;
-    for (key, value) in [
-        ("resume", json!({ "session_id": "sess_1", "resume_token": "rt_1", "last_event_seq": 0 })),
-        ("resume_token", json!("rt_1")),
-    ] {
-        let mut payload = alice();
-        payload[key] = value;
-        let (answer, closed) = greet(&mut host.raw(), payload).await;
-        assert_eq!(answer.outcome(), Err(ResumeWindowExpired), "{key}: {}", answer.0);
-        assert!(closed.is_some(), "{key}");
-    }
-}

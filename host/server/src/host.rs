@@ -24,6 +24,7 @@ use crate::{
     jobs::Jobs,
     policy::Policy,
     sandbox::{engine::Sandbox, limits},
+    sessions::{Bounds, Sessions},
     store::{
         Store,
         sqlite::{self, Sqlite, SqliteOptions},
@@ -99,8 +100,23 @@ impl Host {
         let policy = Arc::new(policy);
         let jobs = Jobs::new(world, sandbox, Arc::clone(&registry), Arc::clone(&policy), live_agents);
         jobs.recover().await.map_err(|error| StartError::new("the journals cannot be read", format!("{error:#}")))?;
-        let desk =
-            Arc::new(Desk { jobs, registry, policy, session: config.session(), stopping: CancellationToken::new() });
+        let (stopping, session) = (CancellationToken::new(), config.session());
+        let sessions = Sessions::new(
+            Arc::clone(&store),
+            jobs.world().clock.clone(),
+            Arc::clone(&jobs),
+            Bounds {
+                resume_window: session.resume_window,
+                parked_max: config.server.parked_sessions_max,
+                principal_parked_max: config.server.principal_parked_sessions_max,
+            },
+        );
+        sessions
+            .recover()
+            .await
+            .map_err(|error| StartError::new("the sessions cannot be read", format!("{error:#}")))?;
+        tokio::spawn(Arc::clone(&sessions).keep(stopping.clone()));
+        let desk = Arc::new(Desk { jobs, sessions, registry, policy, session, stopping });
         Ok(Self { config, desk, store, sqlite, live_agents, made_token })
     }
 
@@ -127,6 +143,12 @@ impl Host {
     #[must_use]
     pub fn jobs(&self) -> &Arc<Jobs> {
         &self.desk.jobs
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.desk.sessions
     }
 
     /// The store.

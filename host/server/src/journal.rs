@@ -17,13 +17,16 @@ use tokio::sync::watch;
 pub use crate::writer::{Hold, Mark};
 use crate::{
     clock::Clock,
-    store::{Position, Store, StoreError, StreamId},
+    store::{Position, Store, StoreError, Stored, StreamId},
     writer::Writer,
 };
 
 /// How long the end of a job waits for a store that fails, at first and at most.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// How many records of one job are read at once.
+const PAGE: usize = 64;
 
 /// The streams of jobs begin with this.
 pub const JOBS: &str = "job/";
@@ -270,8 +273,26 @@ pub async fn newest(store: &dyn Store, job_id: JobId) -> Result<Position, StoreE
     last(store, &stream(job_id)).await.map(before)
 }
 
+/// Reads a page of a job's journal after `after`, as far as there is something.
+///
+/// # Errors
+///
+/// If the store fails or holds something that is no record.
+pub async fn page(store: &dyn Store, job_id: JobId, after: Position) -> anyhow::Result<Vec<(u64, Record)>> {
+    let stream = stream(job_id);
+    let decode = |stored: Stored| match Record::decode(&stored.bytes) {
+        Ok(record) => Ok((stored.position.get(), record)),
+        Err(error) => Err(anyhow::anyhow!("{stream} at {}: {error}", stored.position)),
+    };
+    store.read(&stream, after, PAGE).await?.into_iter().map(decode).collect()
+}
+
 /// The last position of a stream.
-async fn last(store: &dyn Store, stream: &StreamId) -> Result<Position, StoreError> {
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn last(store: &dyn Store, stream: &StreamId) -> Result<Position, StoreError> {
     let found = store.streams(stream.as_str(), None, 1).await?;
     Ok(found.into_iter().find(|(found, _)| found == stream).map_or(Position::ZERO, |(_, last)| last))
 }

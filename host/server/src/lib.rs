@@ -22,6 +22,7 @@ pub mod replay;
 pub mod runner;
 pub mod sandbox;
 pub mod scaffold;
+pub mod sessions;
 pub mod store;
 pub mod tape;
 pub mod transport;
