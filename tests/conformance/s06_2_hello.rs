@@ -5,7 +5,7 @@ use std::time::Duration;
 use leasehold::transport::CloseReason;
 use leasehold_core::protocol::feature::Feature;
 use leasehold_tests::{
-    ErrorCode::{InvalidRequest, ResumeWindowExpired, Unauthenticated},
+    ErrorCode::{InvalidRequest, Unauthenticated},
     RawClient, Reply, TestHost, host, http,
     raw::{ALL_FEATURES, hello, moment},
 };

@@ -27,6 +27,7 @@ use leasehold_core::{
 };
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,6 +43,9 @@ const SESSIONS: &str = "session/";
 
 /// How many records are read at once.
 const PAGE: usize = 256;
+
+/// How long the end of a connection may take to be stored; a client that comes back waits for it.
+const PARKING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a token begins with; the session's ULID and 32 hexadecimal digits follow.
 const TOKEN: &str = "rt_";
@@ -159,8 +163,8 @@ impl Sessions {
         let at = self.clock.now();
         let opened = Opened { at, principal: principal.clone(), features, dialect: dialect.name.to_owned() };
         let (secret, token, record) = fresh_token(session_id, at);
-        let writer = Writer::new(Arc::clone(&self.store), stream(session_id), Position::ZERO);
-        write(&writer, &[LogRecord::Opened(opened.clone()), record.clone()]).await?;
+        let records = [LogRecord::Opened(opened.clone()), record.clone()];
+        let writer = self.writer(session_id, Position::ZERO, &records).await?;
         let connection = Connection::default();
         let presence = Presence::Attached(connection.clone());
         self.state().entries.insert(session_id, Entry { principal, token, presence });
@@ -201,14 +205,33 @@ impl Sessions {
         self.catch_up(&mut resumed).await.map_err(unreadable)??;
         // Last of all: a refusal takes nothing from the client.
         let (secret, token, record) = fresh_token(session_id, self.clock.now());
-        let writer = Writer::new(Arc::clone(&self.store), stream(session_id), last);
         let records: Vec<LogRecord> = missing.into_iter().chain([record.clone()]).collect();
-        write(&writer, &records).await?;
+        let writer = self.writer(session_id, last, &records).await?;
         if let Some(entry) = self.state().entries.get_mut(&session_id) {
             entry.token = token;
         }
         seat.since = None;
         Ok(Found { attached: Attached { seat, writer, opened, token: record, checkpoint }, token: secret, resumed })
+    }
+
+    /// Writes what has to be durable before a client is welcomed, and gives the writer of what comes then.
+    ///
+    /// The client can be told that this failed; later it can only be kept waiting until the store works again.
+    async fn writer(
+        &self,
+        session_id: SessionId,
+        last: Position,
+        records: &[LogRecord],
+    ) -> Result<Arc<Writer>, Refusal> {
+        let stream = stream(session_id);
+        match self.store.append(&stream, last, encode(records)).await {
+            Ok(last) => Ok(Writer::patient(Arc::clone(&self.store), stream, last, self.clock.clone())),
+            Err(error) => {
+                tracing::error!(%stream, %error, "a session cannot be stored");
+                let message = "the host could not store the session; try again later";
+                Err(Refusal::new(ErrorCode::InternalError, message))
+            }
+        }
     }
 
     /// Takes a parked session for a client that has its token, or says who is attached to it.
@@ -490,9 +513,15 @@ impl Attached {
     pub async fn park(self, noted: &[LogRecord]) {
         let at = self.seat.sessions.clock.now();
         let records: Vec<LogRecord> = noted.iter().cloned().chain([LogRecord::Parked { at }]).collect();
-        if let Err(error) = self.write(&records).await {
-            // What is stored tells all the same where the session stands.
-            tracing::warn!(session_id = %self.seat.session_id, %error, "the end of a connection could not be stored");
+        // What is stored tells all the same where the session stands.
+        match timeout(PARKING_TIMEOUT, self.write(&records)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(session_id = %self.seat.session_id, %error, "the end of a connection could not be stored");
+            }
+            Err(_) => {
+                tracing::warn!(session_id = %self.seat.session_id, "the end of a connection could not be stored in time");
+            }
         }
     }
 
@@ -507,15 +536,6 @@ impl Attached {
         state.entries.remove(&self.seat.session_id);
         state.forgotten.push(self.seat.session_id);
     }
-}
-
-/// Writes what has to be durable before a client is welcomed.
-async fn write(writer: &Arc<Writer>, records: &[LogRecord]) -> Result<(), Refusal> {
-    let written = match writer.append(encode(records)) {
-        Ok(mark) => writer.durable(mark).await,
-        Err(error) => Err(error),
-    };
-    written.map_err(|_| Refusal::new(ErrorCode::InternalError, "the host could not store the session; try again later"))
 }
 
 fn encode(records: &[LogRecord]) -> Vec<Bytes> {

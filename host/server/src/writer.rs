@@ -6,12 +6,22 @@
 //! leaves the host before what it depends on is durable, and nothing else waits
 //! for a disk.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::store::{Position, Store, StoreError, StreamId};
+use crate::{
+    clock::Clock,
+    store::{Position, Store, StoreError, StreamId},
+};
+
+/// How long a writer that is patient waits for a store that fails, at first and at most.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// How many records have been appended so far; a later question refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +33,8 @@ pub struct Mark(u64);
 pub struct Writer {
     store: Arc<dyn Store>,
     stream: StreamId,
+    /// Set if a store that fails is tried again.
+    patience: Option<Clock>,
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
 }
@@ -47,8 +59,18 @@ impl Writer {
     /// Writes on where the stream ends, at `last`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, stream: StreamId, last: Position) -> Arc<Self> {
+        Self::make(store, stream, last, None)
+    }
+
+    /// As [`new`](Self::new), and when the store fails, goes on as soon as it works again.
+    #[must_use]
+    pub fn patient(store: Arc<dyn Store>, stream: StreamId, last: Position, clock: Clock) -> Arc<Self> {
+        Self::make(store, stream, last, Some(clock))
+    }
+
+    fn make(store: Arc<dyn Store>, stream: StreamId, last: Position, patience: Option<Clock>) -> Arc<Self> {
         let state = State { waiting: Vec::new(), waiting_bytes: 0, appended: 0, last, writing: false };
-        Arc::new(Self { store, stream, state: Mutex::new(state), progress: watch::Sender::default() })
+        Arc::new(Self { store, stream, patience, state: Mutex::new(state), progress: watch::Sender::default() })
     }
 
     /// The stream.
@@ -167,7 +189,7 @@ impl Writer {
                 (std::mem::take(&mut state.waiting), state.last, state.appended)
             };
             let bytes: usize = records.iter().map(Bytes::len).sum();
-            match self.store.append(&self.stream, last, records).await {
+            match self.put(last, records).await {
                 Ok(last) => {
                     let waiting_bytes = {
                         let mut state = self.state();
@@ -188,6 +210,29 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+impl Writer {
+    async fn put(&self, last: Position, records: Vec<Bytes>) -> Result<Position, StoreError> {
+        let Some(clock) = &self.patience else { return self.store.append(&self.stream, last, records).await };
+        let mut pause = RETRY_MIN;
+        let mut outcome = self.store.append(&self.stream, last, records.clone()).await;
+        // A store that fails in another way has written all or nothing, and tells which when it works again.
+        while let Err(error @ (StoreError::Io(_) | StoreError::Full(_))) = outcome {
+            tracing::warn!(stream = %self.stream, %error, "the stream cannot be written yet");
+            clock.sleep_until(clock.now().saturating_add(pause)).await;
+            pause = (pause * 2).min(RETRY_MAX);
+            outcome = match self.store.read(&self.stream, last, records.len()).await {
+                Ok(found) if found.is_empty() => self.store.append(&self.stream, last, records.clone()).await,
+                Ok(found) if found.iter().map(|stored| &stored.bytes).eq(&records) => {
+                    Ok(found.last().map_or(last, |newest| newest.position))
+                }
+                Ok(found) => Err(StoreError::Conflict { last: found.last().map_or(last, |newest| newest.position) }),
+                Err(error) => Err(error),
+            };
+        }
+        outcome
     }
 }
 
