@@ -2,4 +2,5 @@
 
 mod killed;
 mod replay;
+mod sockets;
 mod store;

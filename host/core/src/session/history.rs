@@ -22,6 +22,10 @@ use crate::{
     time::Timestamp,
 };
 
+/// As how many spans a resume counts: a client that does nothing but come back must not make its stream longer and
+/// longer, as all of it is read each time.
+const RESUME_WEIGHT: usize = 16;
+
 /// What a session's stream says, record by record.
 #[derive(Debug, Default)]
 pub struct History {
@@ -36,8 +40,8 @@ pub struct History {
     segments: Vec<Segment>,
     /// The jobs that are followed, by what is known: the end of the open segment's job is not.
     standing: HashMap<JobId, Place>,
-    /// Segments since the newest checkpoint.
-    spans: usize,
+    /// How much has been written since the newest checkpoint.
+    written: usize,
     ended: VecDeque<(JobId, u64)>,
 }
 
@@ -81,7 +85,10 @@ impl History {
         self.parked = None;
         match record {
             LogRecord::Opened(_) => {}
-            LogRecord::Token { sha256, .. } => self.token = Some(sha256),
+            LogRecord::Token { sha256, .. } => {
+                self.token = Some(sha256);
+                self.written += RESUME_WEIGHT;
+            }
             LogRecord::Parked { at } => self.parked = Some(at),
             LogRecord::Follow(follow) => self.follow(follow),
             LogRecord::Spans(spans) => spans.into_iter().for_each(|span| self.span(&span)),
@@ -173,7 +180,7 @@ impl History {
             last_seq: place.last_seq,
         });
         let standing = standing.collect();
-        let outbox = Outbox::restored(opened.features.clone(), last_seq, self.spans, self.ended);
+        let outbox = Outbox::restored(opened.features.clone(), last_seq, self.written, self.ended);
         let replay = Replay { segments, follows: self.follows, standing, skip: last_event_seq, cursor: None };
         Some(Resumed {
             dialect: dialect::named(&opened.dialect),
@@ -193,7 +200,7 @@ impl History {
             // Nothing else was followed, so the job before has been told to its end.
             self.close(first, Left { at: u64::MAX, ended: true });
             self.segments.push(Segment { first, follow: index, after: 0, until: Until::End });
-            self.spans += 1;
+            self.written += 1;
         }
         self.standing.insert(job_id, Place { follow: index, given: 0, last_seq: 0 });
     }
@@ -207,7 +214,7 @@ impl History {
         place.given = place.given.max(span.after);
         let follow = place.follow;
         self.segments.push(Segment { first: span.first, follow, after: span.after, until: Until::End });
-        self.spans += 1;
+        self.written += 1;
     }
 
     /// Ends the newest segment where the next begins.
@@ -228,7 +235,7 @@ impl History {
     }
 
     fn checkpoint(&mut self, checkpoint: Checkpoint) {
-        self.spans = 0;
+        self.written = 0;
         // One in the middle says what is known already.
         if !self.follows.is_empty() {
             return;
@@ -240,7 +247,7 @@ impl History {
         }
         if let Some(open) = checkpoint.open {
             self.span(&open);
-            self.spans = 0;
+            self.written = 0;
         }
     }
 }

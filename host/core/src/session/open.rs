@@ -45,6 +45,8 @@ pub(super) struct Open {
     interval: Option<Duration>,
     heard: Timestamp,
     spoke: Timestamp,
+    /// The newest ping.
+    pinged: Timestamp,
 }
 
 struct Held {
@@ -89,6 +91,7 @@ impl Open {
             interval,
             heard: now,
             spoke: now,
+            pinged: now,
         };
         let mut outputs = vec![Output::Send(ServerMessage::Welcome(Box::new(welcome)))];
         outputs.extend(first.into_iter().map(Output::Send));
@@ -109,9 +112,15 @@ impl Open {
     /// When to ping, or to give the client up.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let interval = self.interval?;
-        let ping = self.spoke.saturating_add(interval / 2);
         let lost = self.heard.saturating_add(interval * 2);
-        Some(ping.min(lost))
+        Some(self.ping_at(interval).min(lost))
+    }
+
+    /// When to ping: after a silence of the host, so that the client knows it is there; and after one of the client,
+    /// which may have nothing to say to a host that speaks all the time.
+    fn ping_at(&self, interval: Duration) -> Timestamp {
+        let idle = self.spoke.saturating_add(interval / 2);
+        idle.min(self.heard.max(self.pinged).saturating_add(interval))
     }
 
     pub(super) fn handle(&mut self, now: Timestamp, fresh: Ulid, input: Input) -> Vec<Output> {
@@ -347,11 +356,17 @@ impl Open {
             }
             spans => spans.map(Output::Note).into_iter().chain(messages).collect(),
         };
-        if self.outbox.spans() >= self.spans_max && self.replay.is_none() {
-            let answered = self.submitting.front().map_or(self.ordinal, |(ordinal, _)| ordinal - 1);
-            outputs.push(Output::Checkpoint(self.outbox.checkpoint(answered)));
-        }
+        outputs.extend(self.checkpoint());
         outputs
+    }
+
+    /// Writes down where the session stands, if much has been written since that was done.
+    fn checkpoint(&mut self) -> Option<Output> {
+        if self.replay.is_some() || self.outbox.written() < self.spans_max {
+            return None;
+        }
+        let answered = self.submitting.front().map_or(self.ordinal, |(ordinal, _)| ordinal - 1);
+        Some(Output::Checkpoint(self.outbox.checkpoint(answered)))
     }
 
     /// Asks for what is to be replayed next; at the end, for what comes then.
@@ -367,6 +382,7 @@ impl Open {
                 jobs.sort_unstable();
                 let read = |job_id| Output::Read { job_id, from: self.outbox.begin(job_id), wait: true };
                 let mut outputs: Vec<Output> = jobs.into_iter().map(read).collect();
+                outputs.extend(self.checkpoint());
                 for late in std::mem::take(&mut self.late) {
                     if let Input::Submitted { request, trace_id, outcome } = late {
                         outputs.extend(self.submitted(request, trace_id, outcome));
@@ -380,12 +396,13 @@ impl Open {
 
     /// A silent client is pinged, and given up only when it has answered
     /// nothing for two intervals (§6.4). Its jobs go on.
-    fn tick(&self, now: Timestamp, fresh: Ulid) -> Vec<Output> {
+    fn tick(&mut self, now: Timestamp, fresh: Ulid) -> Vec<Output> {
         let Some(interval) = self.interval else { return vec![] };
         if now >= self.heard.saturating_add(interval * 2) {
             return vec![Output::Close(Close::HeartbeatLost)];
         }
-        if now >= self.spoke.saturating_add(interval / 2) {
+        if now >= self.ping_at(interval) {
+            self.pinged = now;
             return vec![Output::Send(ServerMessage::Ping { nonce: fresh })];
         }
         vec![]

@@ -32,8 +32,8 @@ pub struct Outbox {
     jobs: HashMap<JobId, Followed>,
     /// The span that the newest number belongs to.
     open: Option<OpenSpan>,
-    /// How many spans have begun since the last checkpoint.
-    spans: usize,
+    /// How much has been written since the last checkpoint.
+    written: usize,
     /// The last numbers of jobs that ended, newest last, for listings.
     ended: VecDeque<(JobId, u64)>,
 }
@@ -103,8 +103,8 @@ impl Outbox {
     }
 
     /// Goes on with a stream after `last_seq`.
-    pub(super) fn restored(features: Features, last_seq: u64, spans: usize, ended: VecDeque<(JobId, u64)>) -> Self {
-        Self { last_seq, features, spans, ended, ..Self::default() }
+    pub(super) fn restored(features: Features, last_seq: u64, written: usize, ended: VecDeque<(JobId, u64)>) -> Self {
+        Self { last_seq, features, written, ended, ..Self::default() }
     }
 
     /// The newest number.
@@ -119,9 +119,9 @@ impl Outbox {
         self.jobs.is_empty()
     }
 
-    /// How many spans have begun since the last checkpoint.
-    pub(super) fn spans(&self) -> usize {
-        self.spans
+    /// How much has been written since the last checkpoint, in spans.
+    pub(super) fn written(&self) -> usize {
+        self.written
     }
 
     /// Begins to give this session a job's records, unless it is given them already.
@@ -133,7 +133,7 @@ impl Outbox {
         let Entry::Vacant(vacant) = self.jobs.entry(job_id) else { return false };
         if let Some(first) = follow.first {
             self.open = Some(OpenSpan { job_id, first, left: Left { at: 0, ended: false } });
-            self.spans += 1;
+            self.written += 1;
         }
         vacant.insert(Followed { follow, last_seq: 0, given: 0, forgotten: false, gathered: None });
         true
@@ -183,7 +183,7 @@ impl Outbox {
 
     /// Where the stream stands, which is where it may begin later.
     pub(super) fn checkpoint(&mut self, ordinal: u64) -> Checkpoint {
-        self.spans = 0;
+        self.written = 0;
         let first = self.last_seq + 1;
         let standing = |job: &Followed| {
             let follow = Follow { first: None, ..job.follow.clone() };
@@ -214,7 +214,7 @@ impl Outbox {
             return;
         }
         let after = std::mem::replace(&mut job.given, position);
-        let (open, last_seq, spans) = (&mut self.open, &mut self.last_seq, &mut self.spans);
+        let (open, last_seq, written) = (&mut self.open, &mut self.last_seq, &mut self.written);
         let mut whole = true;
         let mut place = || {
             let first = *last_seq + 1;
@@ -227,7 +227,7 @@ impl Outbox {
                 let left = left.map(|open| open.left);
                 delivery.spans.push(Span { first, job: job_id, after, left });
                 delivery.switched |= !same;
-                *spans += 1;
+                *written += 1;
             }
             *last_seq += 1;
             job.last_seq = first;

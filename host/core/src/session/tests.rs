@@ -249,6 +249,26 @@ fn any_message_counts_as_a_heartbeat() {
     assert_eq!(handle(&mut session, 80_000, Input::Tick), ["close HeartbeatLost"]);
 }
 
+/// ARCP §6.4: a client that only listens is no silent one, if it answers when it is asked.
+#[test]
+fn a_client_that_is_told_something_all_the_time_is_pinged_too() {
+    let mut session = open(&["heartbeat"]);
+    submitted(&mut session, 1, true);
+    for second in 1..=60 {
+        let now = second * SECOND;
+        let event = crate::protocol::event::Event::Thought { text: "t".into() };
+        let position = u64::try_from(second).unwrap();
+        let records = vec![(position, Record::Event { at: at(now), event })];
+        handle(&mut session, now, Input::Pages(vec![Page { job_id: job(1), after: position - 1, records }]));
+        let expected: &[&str] = match second {
+            30 => &["session.ping"],
+            60 => &["close HeartbeatLost"],
+            _ => &[],
+        };
+        assert_eq!(handle(&mut session, now, Input::Tick), expected, "at {second} s");
+    }
+}
+
 #[test]
 fn a_session_without_heartbeats_waits_for_ever() {
     let mut session = open(&["list_jobs"]);
@@ -367,7 +387,7 @@ fn said(n: u128) -> Input {
 /// ARCP §7.2: each row is a submission that was repeated in this session.
 #[test]
 fn a_job_is_followed_once_however_often_it_is_accepted() {
-    let mut session = open(&[]);
+    let mut session = open(&["result_chunk"]);
     let read = format!("read {} after 0", job(1));
     assert_eq!(submitted(&mut session, 1, true), ["job.accepted", &read, "note"]);
     // It runs, and the session hears of it: reading it again would tell everything twice.
