@@ -278,10 +278,6 @@ impl Sessions {
                 history.take(record);
             }
         }
-        if last == Position::ZERO {
-            // Nothing is left of it but its end.
-            last = journal::last(&*self.store, stream).await?;
-        }
         Ok(Stored { history, last, checkpoint })
     }
 
@@ -354,7 +350,7 @@ impl Sessions {
     async fn recover_one(&self, stream: &StreamId, now: Timestamp) -> anyhow::Result<()> {
         let Stored { history, .. } = self.read(stream).await?;
         let session_id: SessionId = stream.as_str().trim_start_matches(SESSIONS).parse()?;
-        // One that was forgotten has nothing but a name.
+        // Nothing was durable of it, so its client was never welcomed.
         let (Some(opened), Some(token)) = (history.opened(), history.token()) else { return Ok(()) };
         let token = undigits(token).ok_or_else(|| anyhow::anyhow!("its token is none"))?;
         let (principal, since) = (opened.principal.clone(), history.parked().unwrap_or(now));
@@ -380,7 +376,7 @@ impl Sessions {
             let stream = stream(session_id);
             let removed = async {
                 let last = journal::last(&*self.store, &stream).await?;
-                self.store.trim(&stream, last).await
+                self.store.remove(&stream, last).await
             };
             if let Err(error) = removed.await {
                 tracing::warn!(%session_id, %error, "the stream of a session cannot be removed");
