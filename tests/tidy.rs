@@ -10,11 +10,12 @@ use std::{
 const CORE: [&str; 8] = ["error", "secret", "time", "id", "lease", "protocol", "job", "session"];
 
 /// The server, from the bottom up.
-const SERVER: [&str; 21] = [
+const SERVER: [&str; 23] = [
     "clock",
     "store",
     "transport",
     "client",
+    "writer",
     "journal",
     "tape",
     "checkpoint",
@@ -27,6 +28,7 @@ const SERVER: [&str; 21] = [
     "jobs",
     "replay",
     "retention",
+    "sessions",
     "connection",
     "host",
     "project",

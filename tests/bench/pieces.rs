@@ -142,6 +142,7 @@ impl Bench {
             seed: Seed([1; 32]),
             limits: String::new(),
             key: None,
+            ordinal: 1,
             first_seq: None,
             parameters: None,
         });

@@ -156,10 +156,31 @@ async fn a_host_that_stops_says_goodbye_and_ends_with_exit_code_zero() {
         assert_eq!(frame.kind, "session.closed", "{frame:?}");
         assert_eq!(frame.payload["reason"], "the host is stopping");
     }
-    // Whoever follows a job learns that he does not know its end.
-    let left = submit.end().await;
-    assert!(left.code.is_some_and(|code| code > 1), "{left:?}");
-    let _ = left.complains("the host is stopping");
+    // Whoever follows a job is told, and waits for the host to come back until he has had enough.
+    submit.stderr(|line| line.contains("coming back").then_some(())).await;
+    submit.signal(Signal::INT);
+    let _ = submit.end().await.exits(code::INTERRUPTED).complains("the host is stopping");
+}
+
+/// ARCP §6.3, §7.7: "agent CLIs reconnecting after a network drop SHOULD use resume".
+#[tokio::test]
+async fn a_job_is_followed_across_a_host_that_is_killed_and_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let host = Serve::on(&data).await.start().await;
+    let input = r#"{"count": 200, "delay_ms": 5}"#;
+    let submit = Running::start(host.command(["submit", "chatty", "--input", input, "--json"]));
+    submit.stdout(|line| line.contains("event 20").then_some(())).await;
+    let url = host.url.clone();
+    let _ = host.kill().await;
+    submit.stderr(|line| line.contains("coming back").then_some(())).await;
+    let host = Serve::on(&data).await.in_place_of(&url).start().await;
+    let outcome = submit.end().await.complains("connected again");
+    let frames = outcome.objects();
+    let numbers: Vec<_> = frames.iter().filter_map(|frame| frame["event_seq"].as_u64()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "each message once");
+    let status = call(&host, &["jobs", "--json"]).await.objects()[0]["status"].clone();
+    assert_eq!(frames.last().unwrap()["payload"]["final_status"], status, "to the end, whichever it is");
 }
 
 #[tokio::test]

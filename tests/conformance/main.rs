@@ -3,6 +3,7 @@
 mod s04_transport;
 mod s05_envelope;
 mod s06_2_hello;
+mod s06_3_resume;
 mod s06_4_heartbeat;
 mod s06_6_list_jobs;
 mod s06_7_close;

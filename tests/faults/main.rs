@@ -3,4 +3,5 @@
 mod killed;
 mod replay;
 mod retention;
+mod sockets;
 mod store;

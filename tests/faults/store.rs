@@ -1,8 +1,11 @@
 //! A store that fails at the n-th append, as a disk does that is full or broken.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -24,7 +27,8 @@ struct Failing {
     /// The first append that fails, and the first after it that works again.
     from: AtomicU64,
     until: AtomicU64,
-    failures: watch::Sender<u64>,
+    /// The streams whose appends failed.
+    failures: watch::Sender<BTreeSet<StreamId>>,
     words: &'static str,
 }
 
@@ -48,10 +52,11 @@ impl Failing {
         self.from.store(from, Ordering::SeqCst);
     }
 
-    /// Returns once an append has failed.
-    async fn failed(&self) {
+    /// Returns once an append to each of these jobs has failed.
+    async fn failed(&self, jobs: &[String]) {
         let mut failures = self.failures.subscribe();
-        within("a failure", failures.wait_for(|failures| *failures > 0)).await.unwrap();
+        let all = failures.wait_for(|failures| jobs.iter().all(|job| failures.contains(&stream(job))));
+        within("a failure", all).await.unwrap();
     }
 
     fn mend(&self) {
@@ -66,9 +71,12 @@ impl Store for Failing {
         if stream.as_str() == checkpoint::STREAM {
             return self.inner.append(stream, last, records).await;
         }
-        let n = self.appends.fetch_add(1, Ordering::SeqCst);
-        if (self.from.load(Ordering::SeqCst)..self.until.load(Ordering::SeqCst)).contains(&n) {
-            self.failures.send_modify(|failures| *failures += 1);
+        // Only those of jobs are counted: when a session writes depends on the time.
+        let of_session = stream.as_str().starts_with("session/");
+        let n = self.appends.fetch_add(u64::from(!of_session), Ordering::SeqCst);
+        let until = self.until.load(Ordering::SeqCst);
+        if (self.from.load(Ordering::SeqCst)..until).contains(&n) && (!of_session || until == u64::MAX) {
+            self.failures.send_if_modified(|failures| failures.insert(stream.clone()));
             return Err(StoreError::Io(self.words.to_owned()));
         }
         self.inner.append(stream, last, records).await
@@ -166,9 +174,10 @@ async fn on_a_full_disk_work_is_refused_and_when_there_is_space_jobs_have_an_end
         let frame = within("an event", client.next_event()).await.unwrap();
         silent.retain(|job| Some(job) != frame.job_id.as_ref());
     }
-    store.fail(0, u64::MAX);
     let mut other = host.client_as(BOB).await;
+    store.fail(0, u64::MAX);
     assert_refused(&submit(&mut other, Submit::new("echo", json!(1))).await.unwrap_err());
+    store.failed(&jobs).await;
     store.mend();
     let mut open = jobs.clone();
     while !open.is_empty() {
@@ -197,7 +206,7 @@ async fn a_job_whose_end_could_not_be_stored_is_ended_by_the_next_host() {
     let job = submit(&mut client, submission()).await.unwrap();
     within("an event", client.next_event()).await.unwrap();
     store.fail(0, u64::MAX);
-    store.failed().await;
+    store.failed(std::slice::from_ref(&job)).await;
     host.stop().await;
     store.mend();
     let host = TestHost::builder().store(store as Arc<dyn Store>).start().await;

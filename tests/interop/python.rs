@@ -158,6 +158,14 @@ async fn a_client_that_closes_leaves_its_jobs_running() {
     let _ = python.over_stdio("closes").await.exits(0);
 }
 
+/// ARCP §6.3
+#[tokio::test]
+async fn a_client_that_comes_back_finds_its_session() {
+    let Some(python) = Python::ready().await else { return };
+    let host = python.serve().await;
+    let _ = python.over_websocket("resumes", &host).await.exits(0);
+}
+
 #[tokio::test]
 async fn the_command_line_of_the_sdk_gets_a_result() {
     let Some(python) = Python::ready().await else { return };

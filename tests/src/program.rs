@@ -247,6 +247,7 @@ fn listen(
 #[derive(Debug)]
 pub struct Serve {
     command: Command,
+    listen: String,
     data: PathBuf,
     temporary: Option<TempDir>,
 }
@@ -266,13 +267,25 @@ impl Serve {
     /// One with a data folder that may hold what another left.
     pub async fn on(data: &Path) -> Self {
         let mut command = leasehold();
-        command.args(["serve", "--json", "--log-format", "json", "--listen", "127.0.0.1:0"]);
+        command.args(["serve", "--json", "--log-format", "json"]);
         command.arg("--agents").arg(agents_dir()).arg("--data").arg(data);
         for name in [ALICE, BOB] {
             command.arg("--token").arg(format!("{name}={}", token(name)));
         }
         compiled_agents(data).await;
-        Self { command, data: data.to_owned(), temporary: None }
+        Self { command, listen: "127.0.0.1:0".to_owned(), data: data.to_owned(), temporary: None }
+    }
+
+    /// Takes the place of a host that is gone, so that its clients find it.
+    ///
+    /// # Panics
+    ///
+    /// If the URL is not one of a [`Served`].
+    #[must_use]
+    pub fn in_place_of(mut self, url: &str) -> Self {
+        let authority = url.strip_prefix("ws://").and_then(|rest| rest.split('/').next());
+        self.listen = authority.expect("a host's URL names its address").to_owned();
+        self
     }
 
     /// Adds arguments.
@@ -287,7 +300,8 @@ impl Serve {
     /// # Panics
     ///
     /// If it does not get ready.
-    pub async fn start(self) -> Served {
+    pub async fn start(mut self) -> Served {
+        self.command.args(["--listen", &self.listen]);
         let running = Running::start(self.command);
         let ready = running.stdout(|line| serde_json::from_str::<Value>(line).ok()).await;
         let url = ready["url"].as_str().expect("the ready line names the address").to_owned();

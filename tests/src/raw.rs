@@ -68,6 +68,23 @@ impl RawClient {
         welcome["payload"].clone()
     }
 
+    /// A client that has everything of a session up to `last_event_seq`, and comes back to it (ARCP §6.3).
+    #[must_use]
+    pub fn standing_at(transport: Transport, last_event_seq: u64) -> Self {
+        Self { last_seq: last_event_seq, ..Self::new(transport) }
+    }
+
+    /// The number of the newest message it has.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// Takes the next frames as those of another session, which it has up to `last_event_seq`.
+    pub fn changes_session(&mut self, last_event_seq: u64) {
+        (self.session_id, self.last_seq) = (None, last_event_seq);
+    }
+
     /// The session, once it is open.
     #[must_use]
     pub fn session_id(&self) -> &str {

@@ -195,6 +195,7 @@ mod tests {
             parameters: None,
             key: None,
             first_seq: None,
+            ordinal: 0,
         }))
     }
 

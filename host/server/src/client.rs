@@ -13,11 +13,11 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use leasehold_core::{id::Ulid, time::Timestamp};
+use leasehold_core::{id::Ulid, secret::Secret, time::Timestamp};
 use serde_json::{Map, Value, json};
 use tokio::{
     process::{Child, Command},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::transport::{
@@ -48,6 +48,13 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a host's process may take to end once its input has.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client waits before it tries again to reach a host, at first and at most.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// The resume window of a host that does not name its own (ARCP §6.2).
+const RESUME_WINDOW: Duration = Duration::from_secs(600);
 
 /// Who the client is, what it can do, and whether it comes back to a session.
 #[derive(Clone, Debug)]
@@ -268,6 +275,16 @@ pub struct Client {
     last_event_seq: u64,
     /// Arrived while something else was waited for.
     queue: VecDeque<Frame>,
+    /// How to reach the host again, if there is a way.
+    home: Option<Home>,
+}
+
+/// Where a client's host is.
+#[derive(Debug)]
+struct Home {
+    url: String,
+    token: Option<Secret>,
+    info: ClientInfo,
 }
 
 impl Client {
@@ -281,7 +298,58 @@ impl Client {
         let transport = websocket::connect(url, &config)
             .await
             .map_err(|error| ClientError::Connect { target: url.to_owned(), reason: error.to_string() })?;
-        Self::open(transport, token, info).await
+        let home = Home { url: url.to_owned(), token: token.map(Secret::new), info: info.clone() };
+        let mut client = Self::open(transport, token, info).await?;
+        client.home = Some(home);
+        Ok(client)
+    }
+
+    /// Whether the session outlives its connection: see [`come_back`](Self::come_back).
+    #[must_use]
+    pub fn can_come_back(&self) -> bool {
+        self.home.is_some() && self.resume().is_some()
+    }
+
+    /// Comes back to the session over a new connection, and goes on where it stands (ARCP §6.3).
+    ///
+    /// Tries again and again, less and less often, as long as the host keeps the session. Dropped, it can be called
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// Why the session cannot be had any more, or why the host could not be reached for so long.
+    pub async fn come_back(&mut self) -> Result<(), ClientError> {
+        let window = self.welcome.get("resume_window_sec").and_then(Value::as_u64);
+        let until = Instant::now() + window.map_or(RESUME_WINDOW, Duration::from_secs);
+        let mut pause = RETRY_MIN;
+        loop {
+            let (Some(home), Some(resume)) = (&self.home, self.resume()) else { return Err(ClientError::Closed(None)) };
+            let info = ClientInfo { resume: Some(resume), ..home.info.clone() };
+            let token = home.token.as_ref().map(Secret::expose);
+            let error = match timeout(REPLY_TIMEOUT, Box::pin(Self::connect_ws(&home.url, token, info))).await {
+                Ok(Ok(client)) => {
+                    // What has arrived and was not given out is the same session's.
+                    let Self { transport, welcome, queue, .. } = client;
+                    (self.transport, self.welcome) = (transport, welcome);
+                    self.queue.extend(queue);
+                    self.last_event_seq = self.last_event_seq.max(client.last_event_seq);
+                    return Ok(());
+                }
+                Ok(Err(error)) => error,
+                Err(_) => ClientError::Silent("session.hello"),
+            };
+            let passes = match &error {
+                ClientError::Connect { .. } | ClientError::Closed(_) | ClientError::Silent(_) => true,
+                ClientError::Refused { retryable, .. } => *retryable,
+                _ => false,
+            };
+            if !passes || Instant::now() + pause > until {
+                return Err(error);
+            }
+            // Many clients lose their host at the same moment, and must not all return at one.
+            tokio::time::sleep(pause.mul_f64(0.5 + jitter() / 2.0)).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
     }
 
     /// Starts a host as a child process, speaks to it over its stdin and stdout, and opens a session.
@@ -335,6 +403,7 @@ impl Client {
             welcome: Value::Null,
             last_event_seq,
             queue: VecDeque::new(),
+            home: None,
         };
         let welcome = client.request("session.hello", Map::new(), hello, "session.welcome").await?;
         let session_id = welcome.envelope.get("session_id").or_else(|| welcome.payload.get("session_id"));
@@ -692,6 +761,13 @@ fn of_job(job_id: &str) -> Map<String, Value> {
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A number from 0 to 1.
+fn jitter() -> f64 {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).expect("an operating system has randomness");
+    f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX)
 }
 
 /// An id that no other message has, `msg_<ULID>`.

@@ -67,6 +67,12 @@ pub struct Server {
     pub heartbeat_interval_sec: u32,
     /// How long a lost session can be resumed (ARCP §6.3).
     pub resume_window_sec: u32,
+    /// Lost sessions that are kept at once; the oldest is forgotten first.
+    pub parked_sessions_max: usize,
+    /// Of them, of one principal.
+    pub principal_parked_sessions_max: usize,
+    /// Changes from one job to another that a session keeps for a resume.
+    pub session_switches_max: usize,
     /// How long a host that stops waits for calls that are under way.
     pub drain_sec: u32,
     /// How SQLite waits for the disk: `full` survives power loss, `normal` only a crash of the host.
@@ -97,6 +103,9 @@ impl Default for Server {
             handshake_timeout_sec: 10,
             heartbeat_interval_sec: 30,
             resume_window_sec: 600,
+            parked_sessions_max: 10_000,
+            principal_parked_sessions_max: 1_000,
+            session_switches_max: 65_536,
             drain_sec: 10,
             synchronous: Synchronous::Full,
         }
@@ -342,6 +351,7 @@ impl Config {
             handshake_timeout: seconds(self.server.handshake_timeout_sec),
             heartbeat_interval: seconds(self.server.heartbeat_interval_sec),
             resume_window: seconds(self.server.resume_window_sec),
+            spans_max: self.server.session_switches_max.max(1),
         }
     }
 

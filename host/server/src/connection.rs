@@ -5,11 +5,14 @@
 //! follows, each from its own cursor and only when the peer has taken what was
 //! read before. So a slow client slows only itself, and nothing here buffers
 //! more than one page of records for each job followed.
+//!
+//! When the connection ends, what it began is finished and written down, and
+//! the session is parked until its client comes back (ARCP §6.3).
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{
-    StreamExt,
+    FutureExt as _, StreamExt,
     future::BoxFuture,
     stream::{FuturesOrdered, FuturesUnordered},
 };
@@ -22,8 +25,11 @@ use leasehold_core::{
         server::{ServerMessage, Stamp},
         trace::TraceId,
     },
-    secret::Secret,
-    session::{Close, Input, Output, Session, SessionConfig, Welcomed},
+    session::{
+        Claim, Close, Input, Output, Page, Session, SessionConfig, Submission, Welcomed, Who, log::LogRecord,
+        outbox::ReadFrom, stranger,
+    },
+    time::Timestamp,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,12 +40,18 @@ use crate::{
     jobs::Jobs,
     journal,
     policy::Policy,
+    sessions::{Attached, Sessions},
     store::{Position, Store, StoreError},
     transport::{CloseReason, Incoming, Transport, TransportError},
+    writer::Mark,
 };
 
-/// How many records of one job are read at once.
-const PAGE: usize = 64;
+/// How many pages are numbered together.
+const PAGES_MAX: usize = 64;
+
+/// How many records of a session may wait to be written together, and for how long.
+const NOTED_MAX: usize = 64;
+const NOTED_FOR: Duration = Duration::from_millis(50);
 
 /// How many submissions, and how many other requests, of one session may wait for their answer; the next frame is not
 /// read before one has it.
@@ -55,6 +67,8 @@ const FOLLOWED_MAX: usize = 10_000;
 pub struct Desk {
     /// The jobs.
     pub jobs: Arc<Jobs>,
+    /// The sessions.
+    pub sessions: Arc<Sessions>,
     /// The agents.
     pub registry: Arc<Registry>,
     /// Who may connect.
@@ -65,12 +79,6 @@ pub struct Desk {
     pub stopping: CancellationToken,
 }
 
-/// A page of a job's journal and where the next begins.
-struct Page {
-    job_id: JobId,
-    records: Result<Vec<(Position, Record)>, String>,
-}
-
 /// One connection.
 struct Driver {
     desk: Arc<Desk>,
@@ -79,10 +87,19 @@ struct Driver {
     transport: Transport,
     session: Session,
     session_id: SessionId,
+    /// The session's place among the others, once it is welcomed.
+    attached: Option<Attached>,
+    /// Set when the client has come back on another connection.
+    detached: CancellationToken,
+    /// To be written to the session's stream soon, and when at the latest.
+    noted: Vec<LogRecord>,
+    noted_until: Option<Timestamp>,
+    /// What the session waits for to be durable, oldest first.
+    storing: VecDeque<Mark>,
     /// Submissions are answered in the order they came: some clients tell answers apart by nothing else.
     submissions: FuturesOrdered<BoxFuture<'static, Input>>,
     requests: FuturesUnordered<BoxFuture<'static, Input>>,
-    pages: FuturesUnordered<BoxFuture<'static, Page>>,
+    pages: FuturesUnordered<BoxFuture<'static, anyhow::Result<Page>>>,
 }
 
 /// Serves one connection until it ends. Its jobs go on.
@@ -100,6 +117,11 @@ pub async fn drive(desk: Arc<Desk>, mut transport: Transport) {
         transport,
         session,
         session_id,
+        attached: None,
+        detached: CancellationToken::new(),
+        noted: Vec::new(),
+        noted_until: None,
+        storing: VecDeque::new(),
         submissions: FuturesOrdered::new(),
         requests: FuturesUnordered::new(),
         pages: FuturesUnordered::new(),
@@ -116,21 +138,33 @@ impl Driver {
             let full = self.submissions.len() >= SUBMISSIONS_MAX
                 || self.requests.len() >= SUBMISSIONS_MAX
                 || self.pages.len() >= FOLLOWED_MAX;
-            let input = tokio::select! {
+            // Nothing is numbered while it is not written down what was numbered before.
+            let readable = self.storing.is_empty() && !self.pages.is_empty();
+            let event = tokio::select! {
+                () = self.detached.cancelled() => Event::Detached,
                 () = desk.stopping.cancelled(), if !stopping => {
                     stopping = true;
                     Event::One(Input::Stopping)
                 }
                 Some(input) = self.submissions.next(), if !self.submissions.is_empty() => Event::One(input),
                 Some(input) = self.requests.next(), if !self.requests.is_empty() => Event::One(input),
+                stored = stored(self.attached.as_ref(), self.storing.front()) => Event::Stored(stored),
                 incoming = self.transport.recv(), if !full => Event::Incoming(incoming),
-                Some(page) = self.pages.next(), if !self.pages.is_empty() => Event::Page(page),
+                Some(page) = self.pages.next(), if readable => Event::Page(page),
+                () = wait(&self.clock, self.noted_until) => Event::Noted,
                 () = wait(&self.clock, deadline) => Event::One(Input::Tick),
             };
-            let outcome = match input {
+            let outcome = match event {
                 Event::One(input) => self.give(input).await,
                 Event::Incoming(incoming) => self.incoming(incoming).await,
-                Event::Page(page) => self.page(page).await,
+                Event::Page(page) => self.pages(page).await,
+                Event::Stored(Ok(())) => {
+                    self.storing.pop_front();
+                    self.give(Input::Stored).await
+                }
+                Event::Stored(Err(error)) => Ok(Some(broken(self.session_id, &error))),
+                Event::Noted => Ok(self.write_noted().err().map(|error| broken(self.session_id, &error))),
+                Event::Detached => Ok(Some(Ending::Detached)),
             };
             let ending = match outcome {
                 Ok(None) => match self.flush().await {
@@ -163,35 +197,31 @@ impl Driver {
         self.give(input).await
     }
 
-    /// Gives the session a page of records, and asks for the next.
-    async fn page(&mut self, page: Page) -> Result<Option<Ending>, TransportError> {
-        let records = match page.records {
-            Ok(records) => records,
-            Err(error) => {
-                tracing::error!(session_id = %self.session_id, job_id = %page.job_id, error, "a journal cannot be read");
-                return Ok(Some(Ending::Close(CloseReason::new(
-                    CloseReason::INTERNAL,
-                    "the host cannot read a journal",
-                ))));
+    /// Gives the session the pages that are there, so that what has to be written of them is written at once.
+    async fn pages(&mut self, first: anyhow::Result<Page>) -> Result<Option<Ending>, TransportError> {
+        let mut pages = Vec::new();
+        let mut next = Some(first);
+        while let Some(page) = next.take() {
+            match page {
+                Ok(page) => {
+                    if let Some((_, Record::Ended { end, .. })) = page.records.last() {
+                        // Whoever is told of an end finds it in the next listing, though the runner may not be back.
+                        self.desk.jobs.note_end(page.job_id, end.status());
+                    }
+                    pages.push(page);
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(session_id = %self.session_id, error, "a journal cannot be read");
+                    let reason = CloseReason::new(CloseReason::INTERNAL, "the host cannot read a journal");
+                    return Ok(Some(Ending::Close(reason)));
+                }
             }
-        };
-        let mut cursor = None;
-        for (position, record) in records {
-            let ended = matches!(record, Record::Ended { .. });
-            if let Record::Ended { end, .. } = &record {
-                // Whoever is told of an end finds it in the next listing, though the runner may not be back yet.
-                self.desk.jobs.note_end(page.job_id, end.status());
+            if pages.len() < PAGES_MAX {
+                next = self.pages.next().now_or_never().flatten();
             }
-            let ending = self.give(Input::Record(page.job_id, record)).await?;
-            if ending.is_some() {
-                return Ok(ending);
-            }
-            cursor = (!ended).then_some(position);
         }
-        if let Some(cursor) = cursor {
-            self.follow(page.job_id, cursor);
-        }
-        Ok(None)
+        self.give(Input::Pages(pages)).await
     }
 
     /// Advances the session by one input and does what it says.
@@ -208,7 +238,7 @@ impl Driver {
                         }
                         self.send(&message).await?;
                     }
-                    Output::Authenticate(token) => next = Some(self.authenticate(token.as_ref())),
+                    Output::Authenticate { who, claim } => next = Some(self.authenticate(who, claim).await),
                     Output::Submit(submission) => self.submit(*submission),
                     Output::Cancel { request, principal, job_id, reason } => {
                         let (jobs, session_id) = (Arc::clone(&self.desk.jobs), self.session_id);
@@ -222,8 +252,28 @@ impl Driver {
                         let outcome = self.desk.jobs.list(&principal, &list);
                         next = Some(Input::Listed { request, outcome });
                     }
-                    Output::Follow { job_id, only_end: false } => self.follow(job_id, Position::ZERO),
-                    Output::Follow { job_id, only_end: true } => self.follow_end(job_id),
+                    Output::Read { job_id, from, wait } => self.read(job_id, from, wait),
+                    Output::Store(records) => {
+                        self.noted.extend(records);
+                        match self.write_noted() {
+                            Ok(mark) => self.storing.extend(mark),
+                            Err(error) => ending = Some(broken(self.session_id, &error)),
+                        }
+                    }
+                    Output::Note(record) => {
+                        self.noted.push(record);
+                        self.noted_until.get_or_insert(now.saturating_add(NOTED_FOR));
+                    }
+                    Output::Checkpoint(checkpoint) => {
+                        let written = self.write_noted();
+                        let written = written.and_then(|_| match &mut self.attached {
+                            Some(attached) => attached.checkpoint(checkpoint),
+                            None => Ok(()),
+                        });
+                        if let Err(error) = written {
+                            ending = Some(broken(self.session_id, &error));
+                        }
+                    }
                     Output::Refused(refusal) => {
                         tracing::warn!(
                             session_id = %self.session_id, code = %refusal.code, reason = refusal.message, "refused"
@@ -232,6 +282,11 @@ impl Driver {
                     Output::Close(close) => ending = Some(Ending::Close(close_reason(close))),
                 }
             }
+        }
+        if self.noted.len() >= NOTED_MAX
+            && let Err(error) = self.write_noted()
+        {
+            ending = Some(broken(self.session_id, &error));
         }
         Ok(ending)
     }
@@ -244,30 +299,61 @@ impl Driver {
         let dialect = self.session.dialect();
         let stamp = Stamp { id: clock::fresh(now), now, session_id: self.session_id, dialect };
         let frame = message.encode(&stamp);
-        self.transport.feed(frame).await
+        // A client that has come back need not wait for a connection that takes nothing any more.
+        tokio::select! {
+            biased;
+            fed = self.transport.feed(frame) => fed,
+            () = self.detached.cancelled() => Err(TransportError::Closed),
+        }
     }
 
     async fn flush(&mut self) -> Result<(), TransportError> {
-        self.transport.flush().await
+        tokio::select! {
+            biased;
+            flushed = self.transport.flush() => flushed,
+            () = self.detached.cancelled() => Err(TransportError::Closed),
+        }
     }
 
-    fn authenticate(&self, token: Option<&Secret>) -> Input {
-        let Some(principal) = self.desk.policy.authenticate(token) else {
-            return Input::Authenticated(None);
+    /// Finds out who the client is, and begins or finds its session.
+    ///
+    /// Nothing else is done meanwhile: until it is welcomed, a client may ask for nothing.
+    async fn authenticate(&mut self, who: Who, claim: Claim) -> Input {
+        let principal = match who {
+            Who::Token(token) => match self.desk.policy.authenticate(token.as_ref()) {
+                Some(principal) => principal,
+                None => return Input::Authenticated(Err(stranger())),
+            },
+            Who::Known(principal) => principal,
         };
-        let peer = self.transport.peer();
-        tracing::info!(
-            session_id = %self.session_id, principal = %principal, dialect = self.session.dialect().name,
-            remote = peer.remote.map(tracing::field::display), "session opened"
-        );
-        Input::Authenticated(Some(Welcomed {
-            principal,
-            resume_token: Secret::new(format!("rt_{:032x}", clock::random_u128())),
-            agents: self.desk.registry.inventory(),
-        }))
+        let sessions = &self.desk.sessions;
+        let found = match claim {
+            Claim::New { features, dialect } => {
+                let opened = sessions.open(self.session_id, principal.clone(), features, dialect).await;
+                opened.map(|(attached, token)| (attached, token, None))
+            }
+            Claim::Resume(resume) => {
+                let found = sessions.resume(&principal, &resume).await;
+                found.map(|found| (found.attached, found.token, Some(Box::new(found.resumed))))
+            }
+        };
+        let (attached, resume_token, resumed) = match found {
+            Ok(found) => found,
+            Err(refusal) => return Input::Authenticated(Err(refusal)),
+        };
+        (self.session_id, self.detached) = (attached.session_id(), attached.detached().clone());
+        if let Some(unused) = self.attached.replace(attached) {
+            unused.discard();
+        }
+        let remote = self.transport.peer().remote.map(tracing::field::display);
+        let what = if resumed.is_some() { "session resumed" } else { "session opened" };
+        let dialect = resumed.as_ref().map_or(self.session.dialect(), |resumed| resumed.dialect).name;
+        tracing::info!(session_id = %self.session_id, %principal, dialect, remote, "{what}");
+        let agents = self.desk.registry.inventory();
+        Input::Authenticated(Ok(Welcomed { principal, resume_token, agents, resumed }))
     }
 
-    fn submit(&mut self, submission: leasehold_core::session::Submission) {
+    fn submit(&mut self, submission: Submission) {
         let (jobs, session_id) = (Arc::clone(&self.desk.jobs), self.session_id);
         let request = submission.request.clone();
         let trace_id = submission.trace_id.unwrap_or_else(|| TraceId::new(clock::random_u128()));
@@ -283,49 +369,78 @@ impl Driver {
         }));
     }
 
-    /// Reads the next page of a job's journal, as soon as there is one.
-    fn follow(&self, job_id: JobId, after: Position) {
+    /// Reads a page of a job's journal.
+    fn read(&self, job_id: JobId, from: ReadFrom, wait: bool) {
         let store = Arc::clone(&self.store);
         self.pages.push(Box::pin(async move {
-            let records = next_page(&*store, job_id, after).await;
-            Page { job_id, records }
-        }));
-    }
-
-    /// Reads a job's journal from its newest record, which is the end of a job that has ended.
-    fn follow_end(&self, job_id: JobId) {
-        let store = Arc::clone(&self.store);
-        self.pages.push(Box::pin(async move {
-            let records = match journal::newest(&*store, job_id).await {
-                Ok(after) => next_page(&*store, job_id, after).await,
-                Err(error) => Err(error.to_string()),
+            let after = match from {
+                ReadFrom::After(after) => Position::new(after),
+                ReadFrom::Newest => journal::newest(&*store, job_id).await?,
             };
-            Page { job_id, records }
+            if wait {
+                store.grown(&journal::stream(job_id), after).await?;
+            }
+            Ok(Page { job_id, after: after.get(), records: journal::page(&*store, job_id, after).await? })
         }));
     }
 
-    async fn finish(mut self, ending: Ending) {
+    /// Appends what was noted.
+    fn write_noted(&mut self) -> Result<Option<Mark>, StoreError> {
+        self.noted_until = None;
+        let noted = std::mem::take(&mut self.noted);
+        self.attached.as_ref().map(|attached| attached.append(&noted)).transpose()
+    }
+
+    /// Ends the connection, and parks the session. Neither waits for the other.
+    async fn finish(self, ending: Ending) {
+        let Self { mut transport, mut session, attached, mut noted, mut submissions, mut requests, clock, .. } = self;
         let session_id = self.session_id;
-        match ending {
-            Ending::Close(reason) => {
-                tracing::info!(%session_id, %reason, "session closed");
-                // The reason has been logged; a peer that is gone cannot be told.
-                let _ = self.flush().await;
-                self.transport.close(reason).await;
+        let farewell = async {
+            match ending {
+                Ending::Close(reason) => {
+                    tracing::info!(%session_id, %reason, "session closed");
+                    // The reason has been logged; a peer that is gone cannot be told.
+                    let _ = transport.flush().await;
+                    transport.close(reason).await;
+                }
+                Ending::Gone(reason) => {
+                    tracing::info!(%session_id, reason, "session ended by its client");
+                    transport.close(CloseReason::new(CloseReason::NORMAL, "")).await;
+                }
+                Ending::Lost(error) => tracing::info!(%session_id, error, "session lost"),
+                Ending::Detached => {
+                    tracing::info!(%session_id, "session taken over");
+                    let reason = "the session was resumed on another connection";
+                    transport.close(CloseReason::new(CloseReason::POLICY, reason)).await;
+                }
             }
-            Ending::Gone(reason) => {
-                tracing::info!(%session_id, reason, "session ended by its client");
-                self.transport.close(CloseReason::new(CloseReason::NORMAL, "")).await;
+        };
+        let parking = async {
+            let Some(attached) = attached else { return };
+            let now = clock.now();
+            session.handle(now, clock::fresh(now), Input::Gone);
+            // A cancellation that was asked for is carried out, though nobody is told.
+            while requests.next().await.is_some() {}
+            while let Some(input) = submissions.next().await {
+                for output in session.handle(now, clock::fresh(now), input) {
+                    if let Output::Note(record) = output {
+                        noted.push(record);
+                    }
+                }
             }
-            Ending::Lost(error) => tracing::info!(%session_id, error, "session lost"),
-        }
+            attached.park(&noted).await;
+        };
+        tokio::join!(farewell, parking);
     }
 }
 
 enum Event {
     One(Input),
     Incoming(Incoming),
-    Page(Page),
+    Page(anyhow::Result<Page>),
+    Stored(Result<(), StoreError>),
+    Noted,
+    Detached,
 }
 
 /// How a connection ends.
@@ -336,23 +451,25 @@ enum Ending {
     Gone(Option<String>),
     /// It broke.
     Lost(String),
+    /// The client has come back on another.
+    Detached,
 }
 
-async fn next_page(store: &dyn Store, job_id: JobId, after: Position) -> Result<Vec<(Position, Record)>, String> {
-    let stream = journal::stream(job_id);
-    let stored = async {
-        store.grown(&stream, after).await?;
-        store.read(&stream, after, PAGE).await
-    };
-    let stored = stored.await.map_err(|error: StoreError| error.to_string())?;
-    let decode = |stored: crate::store::Stored| match Record::decode(&stored.bytes) {
-        Ok(record) => Ok((stored.position, record)),
-        Err(error) => Err(format!("{stream} at {}: {error}", stored.position)),
-    };
-    stored.into_iter().map(decode).collect()
+/// Ends a connection whose numbers cannot be written down any more.
+fn broken(session_id: SessionId, error: &StoreError) -> Ending {
+    tracing::error!(%session_id, %error, "the stream of a session cannot be written");
+    Ending::Close(CloseReason::new(CloseReason::INTERNAL, "the host cannot store the session"))
 }
 
-async fn wait(clock: &Clock, deadline: Option<leasehold_core::time::Timestamp>) {
+/// Returns when what the session waits for is durable.
+async fn stored(attached: Option<&Attached>, mark: Option<&Mark>) -> Result<(), StoreError> {
+    match (attached, mark) {
+        (Some(attached), Some(mark)) => attached.writer().durable(*mark).await,
+        _ => std::future::pending().await,
+    }
+}
+
+async fn wait(clock: &Clock, deadline: Option<Timestamp>) {
     match deadline {
         Some(at) => clock.sleep_until(at).await,
         None => std::future::pending().await,
@@ -364,6 +481,7 @@ fn close_reason(close: Close) -> CloseReason {
         Close::Normal => CloseReason::new(CloseReason::NORMAL, "closed as asked"),
         Close::GoingAway => CloseReason::new(CloseReason::GOING_AWAY, "the host is stopping"),
         Close::Policy => CloseReason::new(CloseReason::POLICY, "the session was refused"),
+        Close::Internal => CloseReason::new(CloseReason::INTERNAL, "the host cannot read a journal"),
         Close::HeartbeatLost => CloseReason::new(CloseReason::POLICY, "HEARTBEAT_LOST"),
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     policy::Policy,
     retention::Retention,
     sandbox::{engine::Sandbox, limits},
+    sessions::{Bounds, Sessions},
     store::{
         Store,
         sqlite::{self, Sqlite, SqliteOptions},
@@ -106,8 +107,23 @@ impl Host {
         jobs.recover().await.map_err(|error| StartError::new("the journals cannot be read", format!("{error:#}")))?;
         let retention = Retention::new(Arc::clone(&jobs), retention, config.session().resume_window);
         let retention = AbortOnDropHandle::new(tokio::spawn(retention.run()));
-        let desk =
-            Arc::new(Desk { jobs, registry, policy, session: config.session(), stopping: CancellationToken::new() });
+        let (stopping, session) = (CancellationToken::new(), config.session());
+        let sessions = Sessions::new(
+            Arc::clone(&store),
+            jobs.world().clock.clone(),
+            Arc::clone(&jobs),
+            Bounds {
+                resume_window: session.resume_window,
+                parked_max: config.server.parked_sessions_max,
+                principal_parked_max: config.server.principal_parked_sessions_max,
+            },
+        );
+        sessions
+            .recover()
+            .await
+            .map_err(|error| StartError::new("the sessions cannot be read", format!("{error:#}")))?;
+        tokio::spawn(Arc::clone(&sessions).keep(stopping.clone()));
+        let desk = Arc::new(Desk { jobs, sessions, registry, policy, session, stopping });
         Ok(Self { config, desk, store, sqlite, retention, live_agents, made_token })
     }
 
@@ -134,6 +150,12 @@ impl Host {
     #[must_use]
     pub fn jobs(&self) -> &Arc<Jobs> {
         &self.desk.jobs
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.desk.sessions
     }
 
     /// The store.

@@ -85,6 +85,8 @@ pub struct Jobs {
 struct Index {
     jobs: HashMap<JobId, Entry>,
     by_principal: BTreeMap<Principal, BTreeSet<JobId>>,
+    /// With the ordinal of the submission.
+    by_session: HashMap<SessionId, BTreeSet<(u64, JobId)>>,
     ended: VecDeque<JobId>,
     /// How many jobs of each principal are running.
     running: BTreeMap<Principal, usize>,
@@ -93,6 +95,7 @@ struct Index {
 struct Entry {
     principal: Principal,
     session_id: SessionId,
+    ordinal: u64,
     summary: JobSummary,
     running: Option<Running>,
 }
@@ -244,6 +247,7 @@ impl Jobs {
             limits: self.world.limits_name.clone(),
             parameters,
             key: key.map(ToString::to_string),
+            ordinal: submission.ordinal,
             first_seq: submission.first_seq,
         };
         Ok(Prepared { accepted, agent, slot })
@@ -479,6 +483,14 @@ impl Jobs {
         Ok((page, None))
     }
 
+    /// The jobs that a session submitted after its submission `ordinal`, in their order.
+    #[must_use]
+    pub fn of_session(&self, session_id: SessionId, ordinal: u64) -> Vec<JobId> {
+        let index = self.index();
+        let jobs = index.by_session.get(&session_id).into_iter().flatten();
+        jobs.filter(|(of, _)| *of > ordinal).map(|(_, job_id)| *job_id).collect()
+    }
+
     /// Lists a job with the status its journal ends with.
     pub fn note_end(&self, job_id: JobId, status: Status) {
         if let Some(entry) = self.index().jobs.get_mut(&job_id) {
@@ -504,12 +516,14 @@ impl Jobs {
         let summary = summary(accepted, status);
         let running =
             running.map(|(control, journal)| Running { control: Arc::clone(control), journal: Arc::clone(journal) });
-        let entry = Entry { principal: accepted.principal.clone(), session_id: accepted.session_id, summary, running };
+        let Accepted { session_id, ordinal, .. } = *accepted;
+        let entry = Entry { principal: accepted.principal.clone(), session_id, ordinal, summary, running };
         let mut index = self.index();
         if entry.running.is_some() {
             *index.running.entry(accepted.principal.clone()).or_default() += 1;
         }
         index.by_principal.entry(accepted.principal.clone()).or_default().insert(accepted.job_id);
+        index.by_session.entry(session_id).or_default().insert((ordinal, accepted.job_id));
         index.jobs.insert(accepted.job_id, entry);
     }
 
@@ -532,6 +546,12 @@ impl Jobs {
             let Some(entry) = index.jobs.remove(&oldest) else { continue };
             if let Some(mine) = index.by_principal.get_mut(&entry.principal) {
                 mine.remove(&oldest);
+            }
+            if let Some(jobs) = index.by_session.get_mut(&entry.session_id) {
+                jobs.remove(&(entry.ordinal, oldest));
+                if jobs.is_empty() {
+                    index.by_session.remove(&entry.session_id);
+                }
             }
         }
     }

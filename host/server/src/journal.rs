@@ -1,13 +1,8 @@
-//! A job's journal: typed records over a stream of the store.
-//!
-//! Appending is cheap and does not wait: records gather while a write is under
-//! way and go to the store together, in order. Whoever must know that a record
-//! is durable asks with [`Journal::durable`], and that is the rule of the house:
-//! nothing leaves the host before what it depends on is durable, and nothing
-//! else waits for a disk.
+//! A job's journal: typed records over a stream of the store, within bounds and
+//! with nothing after the end.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -19,14 +14,19 @@ use leasehold_core::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
+pub use crate::writer::{Hold, Mark};
 use crate::{
     clock::Clock,
-    store::{Position, Store, StoreError, StreamId},
+    store::{Position, Store, StoreError, Stored, StreamId},
+    writer::Writer,
 };
 
 /// How long the end of a job waits for a store that fails, at first and at most.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// How many records of one job are read at once.
+const PAGE: usize = 64;
 
 /// The streams of jobs begin with this.
 pub const JOBS: &str = "job/";
@@ -63,67 +63,41 @@ pub enum JournalError {
     Full(u64),
 }
 
-/// How many records have been appended so far; a later question refers to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark(u64);
+impl From<StoreError> for JournalError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
 
-/// The one writer of a job's stream.
+/// The records of one job, written in order.
 pub struct Journal {
     store: Arc<dyn Store>,
-    stream: StreamId,
+    writer: Arc<Writer>,
     bounds: Bounds,
     state: Mutex<State>,
-    progress: watch::Sender<Progress>,
+    full: watch::Sender<bool>,
 }
 
 struct State {
-    waiting: Vec<Bytes>,
-    waiting_bytes: usize,
     total_bytes: u64,
-    appended: u64,
-    last: Position,
-    writing: bool,
-    full: bool,
     ended: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Progress {
-    durable: u64,
-    waiting_bytes: usize,
-    full: bool,
-    failed: Option<JournalError>,
 }
 
 impl Journal {
     /// Opens the journal of a job whose stream ends at `last`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, job_id: JobId, last: Position, bounds: Bounds) -> Arc<Self> {
-        Arc::new(Self {
-            store,
-            stream: stream(job_id),
-            bounds,
-            state: Mutex::new(State {
-                waiting: Vec::new(),
-                waiting_bytes: 0,
-                total_bytes: 0,
-                appended: 0,
-                last,
-                writing: false,
-                full: false,
-                ended: false,
-            }),
-            progress: watch::Sender::default(),
-        })
+        let writer = Writer::new(Arc::clone(&store), stream(job_id), last);
+        let state = Mutex::new(State { total_bytes: 0, ended: false });
+        Arc::new(Self { store, writer, bounds, state, full: watch::Sender::new(false) })
     }
 
     /// Lets records gather without writing any, until the hold is dropped.
     ///
     /// A job that begins and ends within one turn of its task is then written in one go, its acceptance with its end.
     #[must_use]
-    pub fn hold(self: &Arc<Self>) -> Hold {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).writing = true;
-        Hold(Arc::clone(self))
+    pub fn hold(&self) -> Hold {
+        self.writer.hold()
     }
 
     /// Appends a record and sees to it that it becomes durable soon.
@@ -131,32 +105,25 @@ impl Journal {
     /// # Errors
     ///
     /// If the job has ended or has written all it may. The end of a job always fits.
-    pub fn append(self: &Arc<Self>, record: &Record) -> Result<Mark, JournalError> {
-        if let Some(error) = &self.progress.borrow().failed {
-            return Err(error.clone());
+    pub fn append(&self, record: &Record) -> Result<Mark, JournalError> {
+        if let Some(error) = self.writer.failure() {
+            return Err(error.into());
         }
         let bytes = Bytes::from(record.encode());
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         if state.ended {
             return Err(JournalError::Ended);
         }
+        let ended = matches!(record, Record::Ended { .. });
         let total = state.total_bytes + bytes.len() as u64;
-        if !matches!(record, Record::Ended { .. }) && (state.full || total > self.bounds.total_bytes_max) {
-            // Once full, always full: a smaller record later would make a journal with a hole.
-            state.full = true;
-            drop(state);
+        // Once full, always full: a smaller record later would make a journal with a hole.
+        if !ended && (*self.full.borrow() || total > self.bounds.total_bytes_max) {
             return Err(self.fill());
         }
-        state.ended = matches!(record, Record::Ended { .. });
+        state.ended = ended;
         state.total_bytes = total;
-        state.waiting_bytes += bytes.len();
-        state.waiting.push(bytes);
-        state.appended += 1;
-        let mark = Mark(state.appended);
-        if !std::mem::replace(&mut state.writing, true) {
-            tokio::spawn(Arc::clone(self).write());
-        }
-        Ok(mark)
+        // Under the lock, so that nothing comes after the end.
+        Ok(self.writer.append([bytes])?)
     }
 
     /// Counts bytes that the job keeps elsewhere in the store.
@@ -165,29 +132,26 @@ impl Journal {
     ///
     /// If the job has written all it may.
     pub fn charge(&self, bytes: u64) -> Result<(), JournalError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.total_bytes += bytes;
-        state.full |= state.total_bytes > self.bounds.total_bytes_max;
-        let full = state.full;
-        drop(state);
-        if full { Err(self.fill()) } else { Ok(()) }
+        if *self.full.borrow() || state.total_bytes > self.bounds.total_bytes_max { Err(self.fill()) } else { Ok(()) }
     }
 
     /// Tells whoever waits in [`failed`](Self::failed) that the journal is full.
     fn fill(&self) -> JournalError {
-        self.progress.send_if_modified(|progress| !std::mem::replace(&mut progress.full, true));
+        self.full.send_if_modified(|full| !std::mem::replace(full, true));
         JournalError::Full(self.bounds.total_bytes_max)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the job has to end, if its journal takes no more.
     #[must_use]
     pub fn fault(&self) -> Option<JournalError> {
-        self.fault_of(&self.progress.borrow())
-    }
-
-    fn fault_of(&self, progress: &Progress) -> Option<JournalError> {
-        let full = progress.full.then_some(JournalError::Full(self.bounds.total_bytes_max));
-        progress.failed.clone().or(full)
+        let full = self.full.borrow().then_some(JournalError::Full(self.bounds.total_bytes_max));
+        self.writer.failure().map(JournalError::from).or(full)
     }
 
     /// Returns once everything up to `mark` is durable.
@@ -196,7 +160,7 @@ impl Journal {
     ///
     /// If the store failed.
     pub async fn durable(&self, mark: Mark) -> Result<(), JournalError> {
-        self.reached(|progress| progress.durable >= mark.0).await
+        Ok(self.writer.durable(mark).await?)
     }
 
     /// Returns once everything appended so far is durable.
@@ -205,8 +169,7 @@ impl Journal {
     ///
     /// If the store failed.
     pub async fn flushed(&self) -> Result<(), JournalError> {
-        let appended = self.state.lock().unwrap_or_else(PoisonError::into_inner).appended;
-        self.durable(Mark(appended)).await
+        Ok(self.writer.flushed().await?)
     }
 
     /// Returns once there is room for more.
@@ -215,33 +178,19 @@ impl Journal {
     ///
     /// If the store failed.
     pub async fn room(&self) -> Result<(), JournalError> {
-        let waiting = self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting_bytes;
-        if waiting <= self.bounds.waiting_bytes_max && self.progress.borrow().failed.is_none() {
+        let max = self.bounds.waiting_bytes_max;
+        if self.writer.waiting_bytes() <= max && self.writer.failure().is_none() {
             return Ok(());
         }
-        // A failed journal never has room again, whatever it had when it failed.
-        let roomy =
-            |progress: &Progress| progress.failed.is_none() && progress.waiting_bytes <= self.bounds.waiting_bytes_max;
-        self.reached(roomy).await
+        Ok(self.writer.room(max).await?)
     }
 
     /// Returns when the journal takes no more, and never otherwise.
     pub async fn failed(&self) -> JournalError {
-        let mut progress = self.progress.subscribe();
-        let seen = progress.wait_for(|progress| self.fault_of(progress).is_some()).await;
-        match seen.ok().and_then(|progress| self.fault_of(&progress)) {
-            Some(error) => error,
-            None => unreachable!("waited for a fault, and the sender lives as long as the journal"),
-        }
-    }
-
-    async fn reached(&self, enough: impl Fn(&Progress) -> bool) -> Result<(), JournalError> {
-        let mut progress = self.progress.subscribe();
-        let seen = progress.wait_for(|progress| progress.failed.is_some() || enough(progress)).await;
-        match seen {
-            Ok(progress) if enough(&progress) => Ok(()),
-            Ok(progress) => Err(progress.failed.clone().expect("waited for enough or for a failure")),
-            Err(_) => unreachable!("the sender lives as long as the journal"),
+        let mut full = self.full.subscribe();
+        tokio::select! {
+            error = self.writer.failed() => error.into(),
+            _ = full.wait_for(|full| *full) => JournalError::Full(self.bounds.total_bytes_max),
         }
     }
 
@@ -255,7 +204,9 @@ impl Journal {
             match self.try_to_end(accepted, ended).await {
                 // The next start of the host finds a job without an end and ends it.
                 Ok(()) | Err(StoreError::Closed) => return,
-                Err(error) => tracing::warn!(stream = %self.stream, %error, "the end of a job cannot be stored yet"),
+                Err(error) => {
+                    tracing::warn!(stream = %self.writer.stream(), %error, "the end of a job cannot be stored yet");
+                }
             }
             clock.sleep_until(clock.now().saturating_add(pause)).await;
             pause = (pause * 2).min(RETRY_MAX);
@@ -263,62 +214,15 @@ impl Journal {
     }
 
     async fn try_to_end(&self, accepted: &Record, ended: &Record) -> Result<(), StoreError> {
-        let last = last(&self.store, &self.stream).await?;
-        let newest = self.store.read(&self.stream, before(last), 1).await?.pop();
+        let stream = self.writer.stream();
+        let last = last(&self.store, stream).await?;
+        let newest = self.store.read(stream, before(last), 1).await?.pop();
         if newest.is_some_and(|newest| matches!(Record::decode(&newest.bytes), Ok(Record::Ended { .. }))) {
             return Ok(());
         }
         let records = if last == Position::ZERO { vec![accepted, ended] } else { vec![ended] };
         let records = records.into_iter().map(|record| Bytes::from(record.encode())).collect();
-        self.store.append(&self.stream, last, records).await.map(|_| ())
-    }
-
-    /// Writes what waits until nothing does.
-    async fn write(self: Arc<Self>) {
-        loop {
-            let (records, last, appended) = {
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                if state.waiting.is_empty() {
-                    state.writing = false;
-                    return;
-                }
-                (std::mem::take(&mut state.waiting), state.last, state.appended)
-            };
-            let bytes: usize = records.iter().map(Bytes::len).sum();
-            match self.store.append(&self.stream, last, records).await {
-                Ok(last) => {
-                    let waiting_bytes = {
-                        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                        state.last = last;
-                        state.waiting_bytes -= bytes;
-                        state.waiting_bytes
-                    };
-                    self.progress.send_modify(|progress| {
-                        progress.durable = appended;
-                        progress.waiting_bytes = waiting_bytes;
-                    });
-                }
-                // `writing` stays set, so nothing is appended after a hole.
-                Err(error) => {
-                    tracing::error!(stream = %self.stream, %error, "the journal cannot be written");
-                    let failed = Some(JournalError::Store(error.to_string()));
-                    self.progress.send_modify(|progress| progress.failed = failed);
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Keeps a [`Journal`] from writing.
-pub struct Hold(Arc<Journal>);
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        // Without a runtime the host is on its way out, and nobody waits for the records.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(Arc::clone(&self.0).write());
-        }
+        self.store.append(stream, last, records).await.map(|_| ())
     }
 }
 
@@ -367,6 +271,20 @@ pub async fn read_blob(store: &dyn Store, job_id: JobId, sha256: &str) -> anyhow
 /// If the store fails.
 pub async fn newest(store: &dyn Store, job_id: JobId) -> Result<Position, StoreError> {
     last(store, &stream(job_id)).await.map(before)
+}
+
+/// Reads a page of a job's journal after `after`, as far as there is something.
+///
+/// # Errors
+///
+/// If the store fails or holds something that is no record.
+pub async fn page(store: &dyn Store, job_id: JobId, after: Position) -> anyhow::Result<Vec<(u64, Record)>> {
+    let stream = stream(job_id);
+    let decode = |stored: Stored| match Record::decode(&stored.bytes) {
+        Ok(record) => Ok((stored.position.get(), record)),
+        Err(error) => Err(anyhow::anyhow!("{stream} at {}: {error}", stored.position)),
+    };
+    store.read(&stream, after, PAGE).await?.into_iter().map(decode).collect()
 }
 
 /// The last position of a stream.
@@ -425,50 +343,6 @@ mod tests {
     fn ended() -> Record {
         let end = leasehold_core::job::record::End::Result(leasehold_core::protocol::json::Json::default());
         Record::Ended { at: Timestamp::from_millis(0), end }
-    }
-
-    #[tokio::test]
-    async fn what_is_durable_can_be_read_back_in_order() {
-        let store: Arc<dyn Store> = Arc::new(Memory::default());
-        let job_id = JobId::new(Ulid::from_parts(0, 1));
-        let journal = Journal::new(Arc::clone(&store), job_id, Position::ZERO, BOUNDS);
-        let mut mark = None;
-        for millis in 0..100 {
-            mark = Some(journal.append(&record(millis)).unwrap());
-        }
-        journal.durable(mark.unwrap()).await.unwrap();
-        let stored = store.read(&stream(job_id), Position::ZERO, 1000).await.unwrap();
-        let read: Vec<Record> = stored.iter().map(|stored| Record::decode(&stored.bytes).unwrap()).collect();
-        assert_eq!(read, (0..100).map(record).collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
-    async fn records_that_gather_under_a_hold_are_written_together() {
-        let store: Arc<dyn Store> = Arc::new(Memory::default());
-        let job_id = JobId::new(Ulid::from_parts(0, 1));
-        let journal = Journal::new(Arc::clone(&store), job_id, Position::ZERO, BOUNDS);
-        let hold = journal.hold();
-        let first = journal.append(&record(1)).unwrap();
-        tokio::task::yield_now().await;
-        assert!(store.read(&stream(job_id), Position::ZERO, 10).await.unwrap().is_empty());
-        journal.append(&record(2)).unwrap();
-        drop(hold);
-        journal.durable(first).await.unwrap();
-        assert_eq!(store.read(&stream(job_id), Position::ZERO, 10).await.unwrap().len(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_second_writer_of_the_same_stream_is_fenced() {
-        let store: Arc<dyn Store> = Arc::new(Memory::default());
-        let job_id = JobId::new(Ulid::from_parts(0, 1));
-        let first = Journal::new(Arc::clone(&store), job_id, Position::ZERO, BOUNDS);
-        let second = Journal::new(store, job_id, Position::ZERO, BOUNDS);
-        let mark = first.append(&record(1)).unwrap();
-        first.durable(mark).await.unwrap();
-        let mark = second.append(&record(2)).unwrap();
-        assert!(second.durable(mark).await.is_err());
-        assert!(second.room().await.is_err());
-        assert!(matches!(second.failed().await, JournalError::Store(_)));
     }
 
     #[tokio::test]

@@ -24,6 +24,8 @@ pub mod retention;
 pub mod runner;
 pub mod sandbox;
 pub mod scaffold;
+pub mod sessions;
 pub mod store;
 pub mod tape;
 pub mod transport;
+pub mod writer;

@@ -28,6 +28,8 @@ from arcp import (
     LeaseSubsetViolationError,
     ListJobsFilter,
     PermissionDeniedError,
+    ResumeWindowExpiredError,
+    SessionResume,
     StdioTransport,
     TransportClosed,
     UnauthenticatedError,
@@ -304,6 +306,60 @@ async def closes(client, _welcome, connect):
     await client.close()
     await raises(TransportClosed, job.done)
     return {"session_id": client.session_id, "job_id": job.job_id}
+
+
+async def resumes(client, welcome, connect):
+    job = await client.submit(agent="chatty", input={"count": 100, "delay_ms": 2})
+    seen = 0
+    async for _event in job.events():
+        seen += 1
+        if seen == 10:
+            break
+    # What has come and was not looked at is as if it had never come.
+    await client._transport.close()
+    await raises(TransportClosed, job.done)
+    token = welcome.resume_token
+    for newest, last in [(102, 10), (103, 10), (104, 102)]:
+        transport = Recorded(await connect())
+        returned = client_with(client.token)
+        resume = SessionResume(session_id=welcome.session_id, resume_token=token, last_event_seq=last)
+        again = await returned.resume(transport, resume=resume)
+        assert again.session_id == welcome.session_id, again
+        assert again.resume_token != token, "the token rotates"
+        assert again.capabilities.features == welcome.capabilities.features, again
+        token = again.resume_token
+        # The handles were the old client's, so what they would have told is looked for in the frames.
+        mine = await returned.submit(agent="echo", input="new")
+        assert (await mine.done).result == "new"
+        while returned.latest_event_seq < newest:
+            await asyncio.sleep(0.01)
+        numbers = [frame["event_seq"] for frame in transport.frames if "event_seq" in frame]
+        assert numbers == list(range(last + 1, newest + 1)), numbers
+        told = [frame for frame in transport.frames if frame.get("job_id") == job.job_id]
+        if last == 10:
+            messages = [frame["payload"]["body"]["message"] for frame in told if frame["type"] == "job.event"]
+            assert messages == [f"event {n}" for n in range(11, 101)], messages
+            assert told[-1]["type"] == "job.result", told[-1]
+        await returned.close()
+    # A token is good once.
+    stale = SessionResume(session_id=welcome.session_id, resume_token=welcome.resume_token, last_event_seq=101)
+    await raises(ResumeWindowExpiredError, client_with(client.token).resume(await connect(), resume=stale))
+
+
+class Recorded:
+    """A transport that keeps what came over it."""
+
+    def __init__(self, transport):
+        self.transport = transport
+        self.frames = []
+
+    def __getattr__(self, name):
+        return getattr(self.transport, name)
+
+    async def recv(self):
+        frame = await self.transport.recv()
+        self.frames.append(frame)
+        return frame
 
 
 def client_with(token):

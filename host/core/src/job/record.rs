@@ -113,9 +113,13 @@ pub struct Accepted {
     /// The stream that binds its idempotency key, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The how-manieth submission of its session it is: how a session finds the jobs that it could not note any more
+    /// when its host was killed.
+    #[serde(default)]
+    pub ordinal: u64,
     /// The number its first message has in its session, if the session had nothing else to tell when it submitted.
     ///
-    /// It spares such a job a second commit: see `session::numbering`.
+    /// It spares such a job a second commit: see `session::log`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_seq: Option<u64>,
 }

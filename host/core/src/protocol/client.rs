@@ -50,7 +50,9 @@ pub struct Malformed {
 #[derive(Debug)]
 pub enum ClientMessage {
     /// `session.hello` (§6.2).
-    Hello(Hello),
+    Hello(Box<Hello>),
+    /// `session.resume` (§6.3).
+    Resume(Resume),
     /// `session.ping` (§6.4).
     Ping {
         /// Comes back in the pong.
@@ -98,8 +100,19 @@ pub struct Hello {
     pub features: Vec<String>,
     /// The encodings offered; empty means JSON.
     pub encodings: Vec<String>,
-    /// Whether the client asks for an earlier session (§6.3).
-    pub resumes: bool,
+    /// The earlier session that is asked for (§6.3).
+    pub resume: Option<Resume>,
+}
+
+/// What a client says to find its session again (§6.3).
+#[derive(Clone, Debug)]
+pub struct Resume {
+    /// The session; the token alone names it too, and some SDKs send no more.
+    pub session_id: Option<String>,
+    /// The token of its newest welcome.
+    pub token: Secret,
+    /// The number of the last message it has.
+    pub last_event_seq: u64,
 }
 
 /// Who connects.
@@ -202,7 +215,8 @@ fn understand(envelope: &Envelope<'_>, id: Option<&str>) -> Result<ClientMessage
     let kind = envelope.kind.as_deref().ok_or_else(|| Refusal::invalid("`type` is missing"))?;
     let raw = envelope.payload.map_or("{}", RawValue::get);
     Ok(match kind {
-        "session.hello" => ClientMessage::Hello(payload::<wire::Hello>(kind, raw)?.into()),
+        "session.hello" => ClientMessage::Hello(Box::new(payload::<wire::Hello>(kind, raw)?.checked()?)),
+        "session.resume" => ClientMessage::Resume(payload::<wire::Resume>(kind, raw)?.checked(kind, "payload")?),
         "session.ping" => ClientMessage::Ping { nonce: payload::<wire::Ping>(kind, raw)?.nonce },
         "session.pong" => ClientMessage::Pong,
         "session.ack" => ClientMessage::Ack { last_processed_seq: payload::<wire::Ack>(kind, raw)?.last_processed_seq },
@@ -226,7 +240,7 @@ fn understand(envelope: &Envelope<'_>, id: Option<&str>) -> Result<ClientMessage
             let job_id = named.parse().map_err(|_| unknown_job(named))?;
             ClientMessage::Cancel { job_id, reason: cancel.reason }
         }
-        "session.resume" | "job.subscribe" | "job.unsubscribe" => ClientMessage::Unsupported(kind.to_owned()),
+        "job.subscribe" | "job.unsubscribe" => ClientMessage::Unsupported(kind.to_owned()),
         _ => ClientMessage::Unknown(kind.to_owned()),
     })
 }
@@ -288,9 +302,36 @@ mod wire {
         #[serde(default)]
         capabilities: Option<Object<Capabilities>>,
         #[serde(default)]
-        resume: Option<de::IgnoredAny>,
+        resume: Option<Object<Resume>>,
+        // One SDK writes what belongs into `resume` beside it.
         #[serde(default)]
-        resume_token: Option<de::IgnoredAny>,
+        resume_token: Option<Secret>,
+        #[serde(default)]
+        last_event_seq: Option<u64>,
+    }
+
+    #[derive(Default, Deserialize)]
+    pub struct Resume {
+        #[serde(default)]
+        session_id: Option<String>,
+        #[serde(default)]
+        resume_token: Option<Secret>,
+        // As one SDK spells it.
+        #[serde(default)]
+        token: Option<Secret>,
+        #[serde(default)]
+        last_event_seq: Option<u64>,
+    }
+
+    impl Resume {
+        /// Whoever resumes has a token.
+        pub fn checked(self, kind: &str, place: &str) -> Result<super::Resume, Refusal> {
+            let Some(token) = self.resume_token.or(self.token) else {
+                return Err(Refusal::invalid(format!("{kind}: `{place}.resume_token` is missing")));
+            };
+            let last_event_seq = self.last_event_seq.unwrap_or(0);
+            Ok(super::Resume { session_id: self.session_id, token, last_event_seq })
+        }
     }
 
     #[derive(Default, Deserialize)]
@@ -309,19 +350,26 @@ mod wire {
         encodings: Option<Vec<String>>,
     }
 
-    impl From<Hello> for super::Hello {
-        fn from(hello: Hello) -> Self {
-            let capabilities = hello.capabilities.unwrap_or_default().0;
-            let (scheme, token) = hello.auth.map_or((None, None), |Object(auth)| (auth.scheme, auth.token));
-            Self {
-                client: hello.client.unwrap_or_default().0,
+    impl Hello {
+        /// Joins what may stand in two places.
+        pub fn checked(self) -> Result<super::Hello, Refusal> {
+            let capabilities = self.capabilities.unwrap_or_default().0;
+            let (scheme, token) = self.auth.map_or((None, None), |Object(auth)| (auth.scheme, auth.token));
+            let beside = self.resume_token.map(|token| super::Resume {
+                session_id: None,
+                token,
+                last_event_seq: self.last_event_seq.unwrap_or(0),
+            });
+            let resume = self.resume.map(|Object(resume)| resume.checked("session.hello", "payload.resume"));
+            Ok(super::Hello {
+                client: self.client.unwrap_or_default().0,
                 // An empty token is how some SDKs write none.
                 token: token.filter(|token| !token.expose().is_empty()),
                 scheme: scheme.map(|scheme| scheme.to_ascii_lowercase()),
                 features: capabilities.features.unwrap_or_default(),
                 encodings: capabilities.encodings.unwrap_or_default(),
-                resumes: hello.resume.is_some() || hello.resume_token.is_some(),
-            }
+                resume: resume.transpose()?.or(beside),
+            })
         }
     }
 

@@ -320,6 +320,15 @@ impl<'a> Head<'a> {
 }
 
 impl ServerMessage {
+    /// The message's number in the ordered stream, if it belongs there (§8.3).
+    #[must_use]
+    pub fn event_seq(&self) -> Option<u64> {
+        match self {
+            Self::Event { place, .. } | Self::Terminal { place, .. } => Some(place.event_seq),
+            _ => None,
+        }
+    }
+
     /// Writes the frame.
     #[must_use]
     pub fn encode(&self, stamp: &Stamp<'_>) -> String {

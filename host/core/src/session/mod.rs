@@ -5,20 +5,28 @@
 //! [`Output`] in order, and calls again with [`Input::Tick`] no later than
 //! [`Session::deadline`].
 
+pub mod history;
+pub mod log;
 mod open;
 pub mod outbox;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use self::open::Open;
+use self::{
+    history::Resumed,
+    log::{Checkpoint, LogRecord},
+    open::Open,
+    outbox::ReadFrom,
+};
 use crate::{
     error::{ErrorCode, Refusal},
     id::{JobId, Principal, Ulid},
     job::record::{Accepted, Record},
     lease::Authority,
     protocol::{
-        client::{ClientMessage, Hello, ListJobs, Malformed, Request},
+        client::{ClientMessage, Hello, ListJobs, Malformed, Request, Resume},
         dialect::{self, Dialect},
+        feature::Features,
         json::Json,
         server::{AgentInfo, JobSummary, ServerMessage},
         trace::TraceId,
@@ -36,6 +44,8 @@ pub struct SessionConfig {
     pub heartbeat_interval: Duration,
     /// How long a lost session can be resumed (§6.3).
     pub resume_window: Duration,
+    /// How many spans are written between two checkpoints of a session, see [`log`].
+    pub spans_max: usize,
 }
 
 /// Something that happened.
@@ -46,7 +56,7 @@ pub enum Input {
     /// The frame could not even be read as text.
     Unreadable(Refusal),
     /// The answer to [`Output::Authenticate`].
-    Authenticated(Option<Welcomed>),
+    Authenticated(Result<Welcomed, Refusal>),
     /// The answer to [`Output::Submit`].
     Submitted {
         /// The submit.
@@ -74,12 +84,16 @@ pub enum Input {
         /// One page and where the next begins, or why not.
         outcome: Result<(Vec<JobSummary>, Option<String>), Refusal>,
     },
-    /// A record of a followed job, read back from the store.
-    Record(JobId, Record),
+    /// What was read for [`Output::Read`], of one job or of several; not between an [`Output::Store`] and its answer.
+    Pages(Vec<Page>),
+    /// The answer to the oldest [`Output::Store`] without one.
+    Stored,
     /// The peer gave a sign of life that is no frame, such as a WebSocket pong.
     Alive,
     /// The host is about to stop.
     Stopping,
+    /// The connection is gone. What is still under way belongs to the session.
+    Gone,
     /// The deadline has come, or any other moment.
     Tick,
 }
@@ -93,6 +107,42 @@ pub struct Welcomed {
     pub resume_token: Secret,
     /// What can be run.
     pub agents: Vec<AgentInfo>,
+    /// The session it has come back to, if it asked for one.
+    pub resumed: Option<Box<Resumed>>,
+}
+
+/// Who a client says it is.
+#[derive(Debug)]
+pub enum Who {
+    /// Whoever has this token.
+    Token(Option<Secret>),
+    /// Whom it was found to be when its fresh session was welcomed.
+    Known(Principal),
+}
+
+/// Which session a client wants.
+#[derive(Debug)]
+pub enum Claim {
+    /// A new one.
+    New {
+        /// What was negotiated.
+        features: Features,
+        /// How the client reads.
+        dialect: &'static Dialect,
+    },
+    /// An earlier one.
+    Resume(Resume),
+}
+
+/// Records of one job, in the order of its journal.
+#[derive(Debug)]
+pub struct Page {
+    /// The job.
+    pub job_id: JobId,
+    /// The position after which it was read.
+    pub after: u64,
+    /// The records with their positions; none only if there was nothing and nothing was waited for.
+    pub records: Vec<(u64, Record)>,
 }
 
 /// A submission that made a job, or found the one it made before (§7.2).
@@ -123,6 +173,8 @@ pub struct Submission {
     pub max_runtime_sec: Option<NonZeroU32>,
     /// Its trace, if the client has one.
     pub trace_id: Option<TraceId>,
+    /// The how-manieth submission of the session it is.
+    pub ordinal: u64,
     /// The number its first message will have, if the session has nothing else to tell.
     pub first_seq: Option<u64>,
 }
@@ -132,8 +184,13 @@ pub struct Submission {
 pub enum Output {
     /// Write this message.
     Send(ServerMessage),
-    /// Find out whose token this is; the answer is [`Input::Authenticated`].
-    Authenticate(Option<Secret>),
+    /// Find out who this is and begin or find the session; the answer is [`Input::Authenticated`].
+    Authenticate {
+        /// Who.
+        who: Who,
+        /// Which session.
+        claim: Claim,
+    },
     /// Make a job; the answer is [`Input::Submitted`], in the order of the submissions.
     Submit(Box<Submission>),
     /// Cancel a job of this session (§7.4); the answer is [`Input::Cancelled`].
@@ -156,13 +213,22 @@ pub enum Output {
         /// Which jobs.
         list: ListJobs,
     },
-    /// Read this job's journal, and give each record as [`Input::Record`].
-    Follow {
+    /// Read one page of this job's journal; the answer is one of [`Input::Pages`].
+    Read {
         /// The job.
         job_id: JobId,
-        /// Whether only its end matters, and what stands before it need not be read.
-        only_end: bool,
+        /// From where.
+        from: ReadFrom,
+        /// Whether to wait until there is something.
+        wait: bool,
     },
+    /// Append these records to the session's stream, after all that was noted; the answer is [`Input::Stored`] once
+    /// they are durable.
+    Store(Vec<LogRecord>),
+    /// Append this record to the session's stream some time soon. It may be lost if the host is killed.
+    Note(LogRecord),
+    /// As [`Output::Note`]; and what stands before the checkpoint before this one can be forgotten.
+    Checkpoint(Checkpoint),
     /// Log that a request was refused and why.
     Refused(Refusal),
     /// End the connection.
@@ -180,6 +246,8 @@ pub enum Close {
     Policy,
     /// The client has fallen silent (1008).
     HeartbeatLost,
+    /// The host cannot go on (1011).
+    Internal,
 }
 
 /// A session.
@@ -193,12 +261,12 @@ pub struct Session {
 enum Phase {
     /// Nothing heard yet; the instant is the end of patience.
     Greeting { until: Timestamp },
-    /// The driver is looking the token up.
-    Authenticating { hello: Hello, request: String },
+    /// The driver is looking the client up.
+    Authenticating { request: String, features: Features },
     /// In use.
     Open(Box<Open>),
-    /// Over.
-    Closed,
+    /// Over. Submissions that are under way still find the session they belong to.
+    Closed(Option<Box<Open>>),
 }
 
 impl Session {
@@ -227,46 +295,82 @@ impl Session {
         match &self.phase {
             Phase::Greeting { until } => Some(*until),
             Phase::Open(open) => open.deadline(),
-            Phase::Authenticating { .. } | Phase::Closed => None,
+            Phase::Authenticating { .. } | Phase::Closed(_) => None,
         }
     }
 
     /// Advances by one input. `fresh` is a ULID no message has used yet.
     pub fn handle(&mut self, now: Timestamp, fresh: Ulid, input: Input) -> Vec<Output> {
-        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed(None));
         let (next, outputs) = match (phase, input) {
             (Phase::Greeting { .. }, Input::Frame(Ok(Request { id, message: ClientMessage::Hello(hello), .. }))) => {
                 self.dialect = dialect::detect(&id, &hello);
                 match admit(&hello, self.header_token.take()) {
-                    Ok(token) => (Phase::Authenticating { hello, request: id }, vec![Output::Authenticate(token)]),
+                    Ok(token) => {
+                        let features = Features::negotiate(&hello.features);
+                        let claim = match hello.resume {
+                            Some(resume) => Claim::Resume(resume),
+                            None => Claim::New { features: features.clone(), dialect: self.dialect },
+                        };
+                        let authenticate = Output::Authenticate { who: Who::Token(token), claim };
+                        (Phase::Authenticating { request: id, features }, vec![authenticate])
+                    }
                     Err(refusal) => refuse(Some(id), refusal),
                 }
             }
-            (Phase::Authenticating { hello, request }, Input::Authenticated(Some(welcomed))) => {
-                let (open, welcome) = Open::new(&self.config, now, welcomed, &hello, request);
-                (Phase::Open(Box::new(open)), vec![Output::Send(welcome)])
+            // ARCP §6.3 lets a client begin with it; who it is has to stand in the header then.
+            (Phase::Greeting { .. }, Input::Frame(Ok(Request { id, message: ClientMessage::Resume(resume), .. }))) => {
+                let who = Who::Token(self.header_token.take());
+                let authenticate = Output::Authenticate { who, claim: Claim::Resume(resume) };
+                (Phase::Authenticating { request: id, features: Features::default() }, vec![authenticate])
             }
-            (Phase::Authenticating { request, .. }, Input::Authenticated(None)) => {
-                let message = "the token is missing or unknown; ask the operator for one";
-                refuse(Some(request), Refusal::new(ErrorCode::Unauthenticated, message))
+            (Phase::Authenticating { request, features }, Input::Authenticated(Ok(welcomed))) => {
+                if let Some(resumed) = &welcomed.resumed {
+                    self.dialect = resumed.dialect;
+                }
+                let (open, outputs) = Open::new(&self.config, now, welcomed, features, request);
+                (Phase::Open(Box::new(open)), outputs)
             }
+            (Phase::Authenticating { request, .. }, Input::Authenticated(Err(refusal))) => {
+                refuse(Some(request), refusal)
+            }
+            // Some clients say hello to be let in and ask for their session then.
+            (Phase::Open(open), Input::Frame(Ok(Request { id, message: ClientMessage::Resume(resume), .. })))
+                if open.is_unused() =>
+            {
+                let who = Who::Known(open.principal().clone());
+                let authenticate = Output::Authenticate { who, claim: Claim::Resume(resume) };
+                (Phase::Authenticating { request: id, features: Features::default() }, vec![authenticate])
+            }
+            (Phase::Open(open), Input::Gone) => (Phase::Closed(Some(open)), vec![]),
             (Phase::Open(mut open), input) => {
                 let outputs = open.handle(now, fresh, input);
                 let over = outputs.iter().any(|output| matches!(output, Output::Close(_)));
-                (if over { Phase::Closed } else { Phase::Open(open) }, outputs)
+                (if over { Phase::Closed(Some(open)) } else { Phase::Open(open) }, outputs)
+            }
+            // Nobody is told any more, but what comes of a submission is the session's.
+            (Phase::Closed(Some(mut open)), input @ Input::Submitted { .. }) => {
+                let outputs = open.handle(now, fresh, input).into_iter().flat_map(|output| match output {
+                    Output::Note(record) => vec![record],
+                    Output::Store(records) => records,
+                    _ => vec![],
+                });
+                let outputs = outputs.map(Output::Note).collect();
+                (Phase::Closed(Some(open)), outputs)
             }
             // A closed session stays closed, whatever still arrives.
-            (Phase::Closed, _) => (Phase::Closed, vec![]),
+            (Phase::Closed(open), _) => (Phase::Closed(open), vec![]),
+            (_, Input::Gone) => (Phase::Closed(None), vec![]),
             (Phase::Greeting { until }, Input::Tick) if now < until => (Phase::Greeting { until }, vec![]),
             (Phase::Greeting { .. }, Input::Tick) => {
                 refuse(None, Refusal::new(ErrorCode::Unauthenticated, "no session.hello arrived in time"))
             }
             (Phase::Greeting { until }, Input::Alive) => (Phase::Greeting { until }, vec![]),
-            (Phase::Authenticating { hello, request }, Input::Tick | Input::Alive) => {
-                (Phase::Authenticating { hello, request }, vec![])
+            (Phase::Authenticating { request, features }, Input::Tick | Input::Alive) => {
+                (Phase::Authenticating { request, features }, vec![])
             }
             (Phase::Greeting { .. } | Phase::Authenticating { .. }, Input::Stopping) => {
-                (Phase::Closed, vec![Output::Close(Close::GoingAway)])
+                (Phase::Closed(None), vec![Output::Close(Close::GoingAway)])
             }
             (Phase::Greeting { .. }, Input::Frame(Err(malformed))) => refuse(malformed.id, malformed.refusal),
             (Phase::Greeting { .. }, Input::Unreadable(refusal)) => refuse(None, refusal),
@@ -283,14 +387,23 @@ impl Session {
     }
 }
 
+/// The refusal of a peer that nobody knows.
+#[must_use]
+pub fn stranger() -> Refusal {
+    Refusal::new(ErrorCode::Unauthenticated, "the token is missing or unknown; ask the operator for one")
+}
+
+/// The refusal of a resume, which is the same whatever the reason: a guess must not learn how near it came (§6.3).
+#[must_use]
+pub fn expired() -> Refusal {
+    let message = "there is no such session to resume, or not any more; say hello without `resume`";
+    Refusal::new(ErrorCode::ResumeWindowExpired, message)
+}
+
 /// Checks what a hello says of itself, and finds the token.
 fn admit(hello: &Hello, header: Option<Secret>) -> Result<Option<Secret>, Refusal> {
     if !hello.encodings.is_empty() && !hello.encodings.iter().any(|encoding| encoding == "json") {
         return Err(Refusal::invalid("session.hello: `capabilities.encodings` must hold `json`"));
-    }
-    if hello.resumes {
-        let message = "this host cannot resume sessions yet; say hello without `resume`";
-        return Err(Refusal::new(ErrorCode::ResumeWindowExpired, message));
     }
     match hello.scheme.as_deref() {
         None | Some("bearer" | "none" | "anonymous") => {}
@@ -315,7 +428,7 @@ fn refuse(request: Option<String>, refusal: Refusal) -> (Phase, Vec<Output>) {
         Output::Send(ServerMessage::HandshakeRefused { request, refusal }),
         Output::Close(Close::Policy),
     ];
-    (Phase::Closed, outputs)
+    (Phase::Closed(None), outputs)
 }
 
 #[cfg(test)]

@@ -1,14 +1,20 @@
-//! A session that has been welcomed (ARCP §6.4-§7.4).
+//! A session that has been welcomed (ARCP §6.3-§7.4).
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
-use super::{Close, Input, Output, SessionConfig, Submission, Welcomed, outbox::Outbox};
+use super::{
+    Close, Input, Output, Page, SessionConfig, Submission, Submitted, Welcomed,
+    history::Replay,
+    log::{Follow, LogRecord},
+    outbox::{Delivery, Outbox, ReadFrom},
+};
 use crate::{
-    error::Refusal,
-    id::{Principal, Ulid},
+    error::{ErrorCode, Refusal},
+    id::{JobId, Principal, Ulid},
+    job::record::Record,
     lease::{Authority, Lease, Namespace},
     protocol::{
-        client::{ClientMessage, Hello, Malformed, Request, Submit},
+        client::{ClientMessage, Malformed, Request, Submit},
         feature::{Feature, Features},
         server::{Accepted, ServerMessage, Welcome},
         trace::TraceId,
@@ -21,10 +27,32 @@ pub(super) struct Open {
     principal: Principal,
     features: Features,
     outbox: Outbox,
+    /// The way to where the session stands, if its client has come back and not got there.
+    replay: Option<Replay>,
+    /// How many submissions there have been.
+    ordinal: u64,
+    /// Answers that came during a replay, and are given after it: only then it is known what the session follows.
+    late: Vec<Input>,
+    /// The submissions under way: their ordinals, and the numbers they were promised.
+    submitting: VecDeque<(u64, Option<u64>)>,
+    /// The newest number that a submission was promised, which the next one must not be promised again: a submission
+    /// that was refused because the store failed may have been stored nevertheless.
+    promised: u64,
+    /// What has to wait until something is durable, for each [`Output::Store`].
+    held: VecDeque<Held>,
+    spans_max: usize,
     /// How often a peer speaks, if heartbeats were negotiated.
     interval: Option<Duration>,
     heard: Timestamp,
     spoke: Timestamp,
+    /// The newest ping.
+    pinged: Timestamp,
+}
+
+struct Held {
+    outputs: Vec<Output>,
+    /// Whether an answer to a submission is among them, which no later one may overtake.
+    answers: bool,
 }
 
 impl Open {
@@ -32,10 +60,13 @@ impl Open {
         config: &SessionConfig,
         now: Timestamp,
         welcomed: Welcomed,
-        hello: &Hello,
+        negotiated: Features,
         request: String,
-    ) -> (Self, ServerMessage) {
-        let features = Features::negotiate(&hello.features);
+    ) -> (Self, Vec<Output>) {
+        let (features, outbox, ordinal, replay, first) = match welcomed.resumed.map(|resumed| *resumed) {
+            Some(it) => (it.features, it.outbox, it.ordinal, Some(it.replay), it.first),
+            None => (negotiated.clone(), Outbox::new(negotiated), 0, None, Vec::new()),
+        };
         let interval = features.has(Feature::Heartbeat).then_some(config.heartbeat_interval);
         let seconds = |duration: Duration| u32::try_from(duration.as_secs().max(1)).unwrap_or(u32::MAX);
         let welcome = Welcome {
@@ -46,23 +77,50 @@ impl Open {
             features: features.clone(),
             agents: welcomed.agents,
         };
-        let open = Self {
+        let mut open = Self {
             principal: welcomed.principal,
-            outbox: Outbox::new(features.clone()),
             features,
+            outbox,
+            replay,
+            ordinal,
+            late: Vec::new(),
+            submitting: VecDeque::new(),
+            promised: 0,
+            held: VecDeque::new(),
+            spans_max: config.spans_max,
             interval,
             heard: now,
             spoke: now,
+            pinged: now,
         };
-        (open, ServerMessage::Welcome(Box::new(welcome)))
+        let mut outputs = vec![Output::Send(ServerMessage::Welcome(Box::new(welcome)))];
+        outputs.extend(first.into_iter().map(Output::Send));
+        outputs.extend(open.replay_on());
+        (open, outputs)
+    }
+
+    /// Whose session it is.
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Whether nothing has been asked of the session yet.
+    pub(super) fn is_unused(&self) -> bool {
+        self.ordinal == 0 && self.outbox.last_seq() == 0 && self.outbox.is_idle() && self.replay.is_none()
     }
 
     /// When to ping, or to give the client up.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let interval = self.interval?;
-        let ping = self.spoke.saturating_add(interval / 2);
         let lost = self.heard.saturating_add(interval * 2);
-        Some(ping.min(lost))
+        Some(self.ping_at(interval).min(lost))
+    }
+
+    /// When to ping: after a silence of the host, so that the client knows it is there; and after one of the client,
+    /// which may have nothing to say to a host that speaks all the time.
+    fn ping_at(&self, interval: Duration) -> Timestamp {
+        let idle = self.spoke.saturating_add(interval / 2);
+        idle.min(self.heard.max(self.pinged).saturating_add(interval))
     }
 
     pub(super) fn handle(&mut self, now: Timestamp, fresh: Ulid, input: Input) -> Vec<Output> {
@@ -73,6 +131,10 @@ impl Open {
             Input::Frame(Ok(request)) => self.request(request),
             Input::Frame(Err(malformed)) => misunderstood(*malformed),
             Input::Unreadable(refusal) => refused(None, refusal),
+            late @ Input::Submitted { .. } if self.replay.is_some() => {
+                self.late.push(late);
+                vec![]
+            }
             Input::Submitted { request, trace_id, outcome } => self.submitted(request, trace_id, outcome),
             Input::Cancelled { request, job_id, reason, outcome } => match outcome {
                 Ok(trace_id) => vec![Output::Send(ServerMessage::Cancelled { request, job_id, trace_id, reason })],
@@ -94,7 +156,8 @@ impl Open {
                 }
                 Err(refusal) => refused(Some(request), refusal),
             },
-            Input::Record(job_id, record) => self.outbox.push(job_id, record).into_iter().map(Output::Send).collect(),
+            Input::Pages(pages) => self.pages(pages),
+            Input::Stored => self.held.pop_front().map_or_else(Vec::new, |held| held.outputs),
             Input::Stopping => vec![
                 Output::Send(ServerMessage::Closed { request: None, reason: Some("the host is stopping".into()) }),
                 Output::Close(Close::GoingAway),
@@ -102,7 +165,7 @@ impl Open {
             Input::Tick => self.tick(now, fresh),
             // Answered once, before the session was open.
             Input::Authenticated(_) => vec![],
-            Input::Alive => vec![],
+            Input::Alive | Input::Gone => vec![],
         };
         if outputs.iter().any(|output| matches!(output, Output::Send(_))) {
             self.spoke = now;
@@ -137,6 +200,9 @@ impl Open {
                 Output::Close(Close::Normal),
             ],
             ClientMessage::Hello(_) => refused(Some(id), Refusal::invalid("the session is open already")),
+            ClientMessage::Resume(_) => {
+                refused(Some(id), Refusal::invalid("this session is in use; resume another on a connection of its own"))
+            }
             ClientMessage::Unsupported(kind) => {
                 refused(Some(id), Refusal::invalid(format!("this host does not offer `{kind}`")))
             }
@@ -146,7 +212,7 @@ impl Open {
     }
 
     /// Checks all of a submission that can be checked without knowing the agents.
-    fn submission(&self, id: &str, trace_id: Option<TraceId>, submit: Submit) -> Result<Submission, Refusal> {
+    fn submission(&mut self, id: &str, trace_id: Option<TraceId>, submit: Submit) -> Result<Submission, Refusal> {
         let lease = Lease::parse(&submit.lease_request)
             .map_err(|error| Refusal::invalid(format!("job.submit: payload.{error}")))?;
         if lease.names(&Namespace::CostBudget) {
@@ -162,6 +228,9 @@ impl Open {
                 Some(at)
             }
         };
+        let first_seq = self.promise();
+        self.ordinal += 1;
+        self.submitting.push_back((self.ordinal, first_seq));
         Ok(Submission {
             request: id.to_owned(),
             principal: self.principal.clone(),
@@ -171,24 +240,42 @@ impl Open {
             idempotency_key: submit.idempotency_key,
             max_runtime_sec: submit.max_runtime_sec,
             trace_id,
-            first_seq: None,
+            ordinal: self.ordinal,
+            first_seq,
         })
     }
 
-    fn submitted(
-        &mut self,
-        request: String,
-        trace_id: TraceId,
-        outcome: Result<super::Submitted, Refusal>,
-    ) -> Vec<Output> {
-        match outcome {
-            Err(refusal) => submit_refused(Some(request), Some(trace_id), refusal),
-            Ok(super::Submitted { accepted, fresh }) => {
-                let begun = self.outbox.follow(accepted.job_id, accepted.trace_id, request.clone(), !fresh);
-                let follow = begun.then_some(Output::Follow { job_id: accepted.job_id, only_end: !fresh });
+    /// The number of the next message, if it will be of the job that is submitted now: nothing else is told or could
+    /// be before it, and what was told is written down.
+    fn promise(&mut self) -> Option<u64> {
+        let next = self.outbox.last_seq() + 1;
+        let alone = self.submitting.is_empty() && self.outbox.is_idle();
+        let certain = self.replay.is_none() && self.held.is_empty() && next > self.promised;
+        (alone && certain).then(|| {
+            self.promised = next;
+            next
+        })
+    }
+
+    fn submitted(&mut self, request: String, trace_id: TraceId, outcome: Result<Submitted, Refusal>) -> Vec<Output> {
+        let Some((ordinal, promised)) = self.submitting.pop_front() else { return vec![] };
+        let (outputs, store) = match outcome {
+            Err(refusal) => (submit_refused(Some(request), Some(trace_id), refusal), None),
+            Ok(Submitted { accepted, fresh }) => {
+                let job_id = accepted.job_id;
+                let first = promised.filter(|_| fresh && accepted.first_seq == promised);
+                let follow = Follow {
+                    ordinal,
+                    job_id,
+                    trace_id: accepted.trace_id,
+                    request: request.clone(),
+                    only_end: !fresh,
+                    first,
+                };
+                let begun = self.outbox.follow(follow.clone());
                 let message = Accepted {
                     request,
-                    job_id: accepted.job_id,
+                    job_id,
                     budget: accepted.budget(),
                     agent: accepted.agent.clone(),
                     lease: accepted.authority.lease.clone(),
@@ -196,20 +283,126 @@ impl Open {
                     accepted_at: accepted.at,
                     trace_id: accepted.trace_id,
                 };
-                let answer = Output::Send(ServerMessage::Accepted(Box::new(message)));
-                std::iter::once(answer).chain(follow).collect()
+                let mut outputs = vec![Output::Send(ServerMessage::Accepted(Box::new(message)))];
+                let record = LogRecord::Follow(follow);
+                if begun {
+                    outputs.push(Output::Read { job_id, from: self.outbox.begin(job_id), wait: true });
+                }
+                match (begun, fresh) {
+                    (false, _) => (outputs, None),
+                    (true, true) => {
+                        outputs.push(Output::Note(record));
+                        (outputs, None)
+                    }
+                    // Its acceptance does not name this session, so nothing but this record says that it is told.
+                    (true, false) => (outputs, Some(Output::Store(vec![record]))),
+                }
             }
+        };
+        match (store, self.held.iter_mut().rfind(|held| held.answers)) {
+            (Some(store), _) => {
+                self.held.push_back(Held { outputs, answers: true });
+                vec![store]
+            }
+            (None, Some(held)) => {
+                // The order of what is written down is that of the submissions.
+                let (notes, rest) = outputs.into_iter().partition(|output| matches!(output, Output::Note(_)));
+                held.outputs.extend::<Vec<_>>(rest);
+                notes
+            }
+            (None, None) => outputs,
+        }
+    }
+
+    /// Numbers what was read, and reads on.
+    fn pages(&mut self, pages: Vec<Page>) -> Vec<Output> {
+        if let Some(mut replay) = self.replay.take() {
+            let Some(page) = pages.into_iter().next() else { return vec![] };
+            let Ok(delivery) = replay.give(&mut self.outbox, page.records) else { return lost() };
+            self.replay = Some(replay);
+            let mut outputs = self.deliver(delivery);
+            outputs.extend(self.replay_on());
+            return outputs;
+        }
+        let (mut delivery, mut reads) = (Delivery::default(), Vec::new());
+        for Page { job_id, after, records } in pages {
+            self.outbox.skip(job_id, after);
+            let (mut cursor, mut ended) = (after, false);
+            for (position, record) in records {
+                (cursor, ended) = (position, matches!(record, Record::Ended { .. }));
+                self.outbox.push(job_id, position, record, &mut delivery);
+                if ended {
+                    break;
+                }
+            }
+            if !ended {
+                reads.push(Output::Read { job_id, from: ReadFrom::After(cursor), wait: true });
+            }
+        }
+        let mut outputs = self.deliver(delivery);
+        outputs.extend(reads);
+        outputs
+    }
+
+    /// Sends messages once it is written down which numbers they have.
+    fn deliver(&mut self, delivery: Delivery) -> Vec<Output> {
+        let Delivery { messages, spans, switched } = delivery;
+        let messages = messages.into_iter().map(Output::Send);
+        let spans = (!spans.is_empty()).then_some(LogRecord::Spans(spans));
+        let mut outputs = match spans {
+            Some(spans) if switched => {
+                self.held.push_back(Held { outputs: messages.collect(), answers: false });
+                vec![Output::Store(vec![spans])]
+            }
+            spans => spans.map(Output::Note).into_iter().chain(messages).collect(),
+        };
+        outputs.extend(self.checkpoint());
+        outputs
+    }
+
+    /// Writes down where the session stands, if much has been written since that was done.
+    fn checkpoint(&mut self) -> Option<Output> {
+        if self.replay.is_some() || self.outbox.written() < self.spans_max {
+            return None;
+        }
+        let answered = self.submitting.front().map_or(self.ordinal, |(ordinal, _)| ordinal - 1);
+        Some(Output::Checkpoint(self.outbox.checkpoint(answered)))
+    }
+
+    /// Asks for what is to be replayed next; at the end, for what comes then.
+    fn replay_on(&mut self) -> Vec<Output> {
+        let Some(mut replay) = self.replay.take() else { return vec![] };
+        match replay.next(&mut self.outbox) {
+            Ok(Some((job_id, after))) => {
+                self.replay = Some(replay);
+                vec![Output::Read { job_id, from: ReadFrom::After(after), wait: false }]
+            }
+            Ok(None) => {
+                let mut jobs: Vec<JobId> = self.outbox.followed().collect();
+                jobs.sort_unstable();
+                let read = |job_id| Output::Read { job_id, from: self.outbox.begin(job_id), wait: true };
+                let mut outputs: Vec<Output> = jobs.into_iter().map(read).collect();
+                outputs.extend(self.checkpoint());
+                for late in std::mem::take(&mut self.late) {
+                    if let Input::Submitted { request, trace_id, outcome } = late {
+                        outputs.extend(self.submitted(request, trace_id, outcome));
+                    }
+                }
+                outputs
+            }
+            Err(_) => lost(),
         }
     }
 
     /// A silent client is pinged, and given up only when it has answered
     /// nothing for two intervals (§6.4). Its jobs go on.
-    fn tick(&self, now: Timestamp, fresh: Ulid) -> Vec<Output> {
+    fn tick(&mut self, now: Timestamp, fresh: Ulid) -> Vec<Output> {
         let Some(interval) = self.interval else { return vec![] };
         if now >= self.heard.saturating_add(interval * 2) {
             return vec![Output::Close(Close::HeartbeatLost)];
         }
-        if now >= self.spoke.saturating_add(interval / 2) {
+        if now >= self.ping_at(interval) {
+            self.pinged = now;
             return vec![Output::Send(ServerMessage::Ping { nonce: fresh })];
         }
         vec![]
@@ -222,6 +415,12 @@ impl Open {
         }
         Err(Refusal::invalid(format!("the feature `{feature}` was not negotiated; offer it in session.hello")))
     }
+}
+
+/// Ends a connection that cannot be told what comes next.
+fn lost() -> Vec<Output> {
+    let refusal = Refusal::new(ErrorCode::InternalError, "the journals do not hold what the client was told");
+    vec![Output::Refused(refusal), Output::Close(Close::Internal)]
 }
 
 /// A frame that could not be understood ends nothing but itself.

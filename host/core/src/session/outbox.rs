@@ -3,7 +3,9 @@
 //! Records come in as they were read back from the store, each job's in its
 //! own order; messages go out with dense numbers that begin at 1 and belong to
 //! this session. What a record looks like to a client, and what a client did
-//! not want to see, is decided here too, so that the numbers have no gaps.
+//! not want to see, is decided here too, so that the numbers have no gaps, and
+//! nothing else goes into the decision: the same records in the same order make
+//! the same stream, which is what a resume rests on (§6.3).
 
 use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
@@ -17,8 +19,8 @@ use crate::{
         json::Json,
         server::{Place, ServerMessage, Terminal},
         status::Status,
-        trace::TraceId,
     },
+    session::log::{Checkpoint, Follow, Left, Span, Standing},
     time::Timestamp,
 };
 
@@ -28,6 +30,10 @@ pub struct Outbox {
     last_seq: u64,
     features: Features,
     jobs: HashMap<JobId, Followed>,
+    /// The span that the newest number belongs to.
+    open: Option<OpenSpan>,
+    /// How much has been written since the last checkpoint.
+    written: usize,
     /// The last numbers of jobs that ended, newest last, for listings.
     ended: VecDeque<(JobId, u64)>,
 }
@@ -35,13 +41,22 @@ pub struct Outbox {
 /// A job whose records this session is given.
 #[derive(Debug)]
 struct Followed {
-    trace_id: TraceId,
-    request: String,
+    follow: Follow,
     last_seq: u64,
-    /// A resubmission of a finished job is answered with its end alone (§7.2).
-    only_end: bool,
+    /// The position up to which its records have been given.
+    given: u64,
+    /// What was gathered of a streamed result is gone, and the records have to be read again for it.
+    forgotten: bool,
     /// A streamed result put together for a client that did not negotiate `result_chunk`.
     gathered: Option<Gathered>,
+}
+
+/// The newest span: see [`super::log`].
+#[derive(Debug)]
+struct OpenSpan {
+    job_id: JobId,
+    first: u64,
+    left: Left,
 }
 
 #[derive(Debug)]
@@ -51,11 +66,34 @@ enum Gathered {
     Unfit(&'static str),
 }
 
+/// What some records make known, and what has to be written down about their numbers.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// To be sent.
+    pub messages: Vec<ServerMessage>,
+    /// The spans that have begun.
+    pub spans: Vec<Span>,
+    /// Whether the spans have to be durable before the messages are sent.
+    pub switched: bool,
+}
+
+/// Where to read a job's journal on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// After this position.
+    After(u64),
+    /// From the newest record, which is the end of a job that has ended.
+    Newest,
+}
+
 /// How many ended jobs a session remembers the last number of.
-const ENDED_MAX: usize = 1024;
+pub(super) const ENDED_MAX: usize = 1024;
 
 /// The most of a streamed result that is put together for a client without `result_chunk`.
 const GATHERED_BYTES_MAX: usize = 256 << 10;
+
+/// After how many numbers a span is begun anew though the job is the same, so that a resume need not read it all.
+const MILESTONE: u64 = 1024;
 
 impl Outbox {
     /// Begins a stream at number 1.
@@ -64,13 +102,76 @@ impl Outbox {
         Self { features, ..Self::default() }
     }
 
+    /// Goes on with a stream after `last_seq`.
+    pub(super) fn restored(features: Features, last_seq: u64, written: usize, ended: VecDeque<(JobId, u64)>) -> Self {
+        Self { last_seq, features, written, ended, ..Self::default() }
+    }
+
+    /// The newest number.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// Whether no job is followed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// How much has been written since the last checkpoint, in spans.
+    pub(super) fn written(&self) -> usize {
+        self.written
+    }
+
     /// Begins to give this session a job's records, unless it is given them already.
     ///
-    /// Says whether it began: a job that is read twice would be told twice.
-    pub fn follow(&mut self, job_id: JobId, trace_id: TraceId, request: String, only_end: bool) -> bool {
+    /// Says whether it began: a job that is read twice would be told twice. One with a number of its own begins a
+    /// span, which needs no other record than that of the job.
+    pub fn follow(&mut self, follow: Follow) -> bool {
+        let job_id = follow.job_id;
         let Entry::Vacant(vacant) = self.jobs.entry(job_id) else { return false };
-        vacant.insert(Followed { trace_id, request, last_seq: 0, only_end, gathered: None });
+        if let Some(first) = follow.first {
+            self.open = Some(OpenSpan { job_id, first, left: Left { at: 0, ended: false } });
+            self.written += 1;
+        }
+        vacant.insert(Followed { follow, last_seq: 0, given: 0, forgotten: false, gathered: None });
         true
+    }
+
+    /// Goes on with a job in the middle.
+    pub(super) fn stand(&mut self, Standing { follow, given, last_seq }: Standing) {
+        // A client that takes chunks has nothing gathered for it.
+        let forgotten = given > 0 && self.gathers();
+        let followed = Followed { follow, last_seq, given, forgotten, gathered: None };
+        self.jobs.entry(followed.follow.job_id).or_insert(followed);
+    }
+
+    /// Makes `job_id` the one whose records come next, as a span says that was written earlier.
+    pub(super) fn enter(&mut self, job_id: JobId, first: u64) {
+        let at = self.jobs.get(&job_id).map_or(0, |job| job.given);
+        self.open = Some(OpenSpan { job_id, first, left: Left { at, ended: false } });
+    }
+
+    /// The jobs that are followed.
+    pub(super) fn followed(&self) -> impl Iterator<Item = JobId> {
+        self.jobs.keys().copied()
+    }
+
+    /// Where to begin to read a job's journal.
+    pub(super) fn begin(&mut self, job_id: JobId) -> ReadFrom {
+        let gathers = self.gathers();
+        let Some(job) = self.jobs.get_mut(&job_id) else { return ReadFrom::After(0) };
+        // The end of a streamed result is what was streamed, if that is put together.
+        if job.given == 0 && job.follow.only_end && !gathers {
+            return ReadFrom::Newest;
+        }
+        ReadFrom::After(if std::mem::take(&mut job.forgotten) { 0 } else { job.given })
+    }
+
+    /// Whether streamed results are put together.
+    fn gathers(&self) -> bool {
+        !self.features.has(Feature::ResultChunk)
     }
 
     /// The number of the newest message of a job, 0 if there is none yet.
@@ -80,19 +181,64 @@ impl Outbox {
         self.jobs.get(&job_id).map(|job| job.last_seq).or_else(ended).unwrap_or(0)
     }
 
-    /// Turns one stored record into the messages a client sees of it.
-    pub fn push(&mut self, job_id: JobId, record: Record) -> Vec<ServerMessage> {
-        let Some(job) = self.jobs.get_mut(&job_id) else { return Vec::new() };
-        let mut messages = Vec::new();
-        let mut place = || {
-            self.last_seq += 1;
-            job.last_seq = self.last_seq;
-            Place { event_seq: self.last_seq, job_id, trace_id: job.trace_id }
+    /// Where the stream stands, which is where it may begin later.
+    pub(super) fn checkpoint(&mut self, ordinal: u64) -> Checkpoint {
+        self.written = 0;
+        let first = self.last_seq + 1;
+        let standing = |job: &Followed| {
+            let follow = Follow { first: None, ..job.follow.clone() };
+            Standing { follow, given: job.given, last_seq: job.last_seq }
         };
+        let open = self.open.as_ref().filter(|open| !open.left.ended);
+        let open = open.map(|open| Span { first, job: open.job_id, after: open.left.at, left: None });
+        Checkpoint { first, ordinal, standing: self.jobs.values().map(standing).collect(), open }
+    }
+
+    /// Takes note that a job was read from `after` on: the records before it are nothing to this session.
+    pub fn skip(&mut self, job_id: JobId, after: u64) {
+        if let Some(job) = self.jobs.get_mut(&job_id) {
+            job.given = job.given.max(after);
+        }
+    }
+
+    /// Turns one stored record into the messages a client sees of it.
+    ///
+    /// A record that has been given before only puts back what was gathered.
+    pub fn push(&mut self, job_id: JobId, position: u64, record: Record, delivery: &mut Delivery) {
+        let gathers = self.gathers();
+        let Some(job) = self.jobs.get_mut(&job_id) else { return };
+        if position <= job.given {
+            if gathers && let Record::Event { event: Event::ResultChunk { data, encoding, .. }, .. } = &record {
+                gather(&mut job.gathered, data, *encoding);
+            }
+            return;
+        }
+        let after = std::mem::replace(&mut job.given, position);
+        let (open, last_seq, written) = (&mut self.open, &mut self.last_seq, &mut self.written);
+        let mut whole = true;
+        let mut place = || {
+            let first = *last_seq + 1;
+            // A job that has ended and is followed once more is told from another place of its journal.
+            let same = open.as_ref().is_some_and(|open| open.job_id == job_id && !open.left.ended);
+            let far = open.as_ref().is_some_and(|open| first - open.first >= MILESTONE);
+            // A span begins with a whole record.
+            if std::mem::take(&mut whole) && (!same || far) {
+                let left = open.replace(OpenSpan { job_id, first, left: Left { at: after, ended: false } });
+                let left = left.map(|open| open.left);
+                delivery.spans.push(Span { first, job: job_id, after, left });
+                delivery.switched |= !same;
+                *written += 1;
+            }
+            *last_seq += 1;
+            job.last_seq = first;
+            Place { event_seq: first, job_id, trace_id: job.follow.trace_id }
+        };
+        let messages = &mut delivery.messages;
+        let ended = matches!(record, Record::Ended { .. });
         match record {
             Record::Ended { at, end } => {
-                let terminal = terminal(end, job.gathered.take());
-                let (place, request) = (place(), job.request.clone());
+                let place = place();
+                let (terminal, request) = (terminal(end, job.gathered.take()), job.follow.request.clone());
                 self.jobs.remove(&job_id);
                 self.ended.push_back((job_id, place.event_seq));
                 if self.ended.len() > ENDED_MAX {
@@ -100,13 +246,13 @@ impl Outbox {
                 }
                 messages.push(ServerMessage::Terminal { place, request, completed_at: at, terminal });
             }
-            _ if job.only_end => {}
+            Record::Event { event: Event::ResultChunk { data, encoding, .. }, .. } if gathers => {
+                gather(&mut job.gathered, &data, encoding);
+            }
+            _ if job.follow.only_end => {}
             Record::Event { at, event } => match event {
                 // §6.2: "Either peer MUST NOT use a feature outside that intersection."
                 Event::Progress { .. } if !self.features.has(Feature::Progress) => {}
-                Event::ResultChunk { data, encoding, .. } if !self.features.has(Feature::ResultChunk) => {
-                    gather(&mut job.gathered, &data, encoding);
-                }
                 event => messages.push(ServerMessage::Event { place: place(), ts: at, event }),
             },
             Record::Called(called) => {
@@ -123,7 +269,9 @@ impl Outbox {
             | Record::Void { .. }
             | Record::Cancelling { .. } => {}
         }
-        messages
+        if let Some(open) = self.open.as_mut().filter(|open| open.job_id == job_id && !open.left.ended) {
+            open.left = Left { at: position, ended };
+        }
     }
 }
 
@@ -170,7 +318,7 @@ mod tests {
     use super::*;
     use crate::{
         id::{ResultId, Ulid},
-        protocol::event::Level,
+        protocol::{event::Level, trace::TraceId},
     };
 
     fn job(n: u128) -> JobId {
@@ -181,9 +329,22 @@ mod tests {
         let offered: Vec<String> = features.iter().map(|&name| name.to_owned()).collect();
         let mut outbox = Outbox::new(Features::negotiate(&offered));
         for n in [1, 2] {
-            outbox.follow(job(n), TraceId::new(n), format!("msg_{n}"), false);
+            outbox.follow(follow(n, false));
         }
         outbox
+    }
+
+    fn follow(n: u128, only_end: bool) -> Follow {
+        let request = format!("msg_{n}");
+        Follow { ordinal: 1, job_id: job(n), trace_id: TraceId::new(n), request, only_end, first: None }
+    }
+
+    /// Gives a job its records one after the other, at positions that grow.
+    fn give(outbox: &mut Outbox, n: u128, record: Record) -> Delivery {
+        let mut delivery = Delivery::default();
+        let position = outbox.jobs.get(&job(n)).map_or(0, |job| job.given) + 1;
+        outbox.push(job(n), position, record, &mut delivery);
+        delivery
     }
 
     fn event(event: Event) -> Record {
@@ -235,7 +396,7 @@ mod tests {
             (2, ended_streamed()),
             (2, log()), // a job that has ended says nothing more
         ] {
-            seen.extend(seqs(&outbox.push(job(n), record)));
+            seen.extend(seqs(&give(&mut outbox, n, record).messages));
         }
         assert_eq!(seen, [1, 2, 3, 4, 5]);
         assert_eq!((outbox.last_seq_of(job(1)), outbox.last_seq_of(job(2)), outbox.last_seq_of(job(3))), (4, 5, 0));
@@ -252,9 +413,10 @@ mod tests {
         ] {
             let mut outbox = outbox(&[]);
             for (seq, (data, encoding)) in chunks.iter().enumerate() {
-                assert!(outbox.push(job(1), chunk(seq as u64, data, *encoding)).is_empty());
+                let chunk = chunk(seq as u64, data, *encoding);
+                assert!(give(&mut outbox, 1, chunk).messages.is_empty());
             }
-            let messages = outbox.push(job(1), ended_streamed());
+            let messages = give(&mut outbox, 1, ended_streamed()).messages;
             match (&messages[..], expected) {
                 ([ServerMessage::Terminal { terminal: Terminal::Inline(result), .. }], Ok(text)) => {
                     assert_eq!(result.as_str(), text);
@@ -271,8 +433,45 @@ mod tests {
     #[test]
     fn a_job_followed_for_its_end_alone_shows_nothing_else() {
         let mut outbox = Outbox::new(Features::default());
-        outbox.follow(job(1), TraceId::new(1), "msg_1".into(), true);
-        assert!(outbox.push(job(1), log()).is_empty());
-        assert_eq!(seqs(&outbox.push(job(1), ended_streamed())), [1]);
+        outbox.follow(follow(1, true));
+        assert!(give(&mut outbox, 1, log()).messages.is_empty());
+        assert_eq!(seqs(&give(&mut outbox, 1, ended_streamed()).messages), [1]);
+    }
+
+    /// ARCP §6.3: each row is a record and the span that begins with it, as its first number, where it begins in the
+    /// job's journal, and how far the one before it came.
+    #[test]
+    fn a_span_begins_where_the_job_changes_and_only_there() {
+        let started = || Record::Started { at: Timestamp::from_millis(0) };
+        type Row = (u128, Record, Option<(u64, u64, Option<(u64, bool)>)>);
+        let table: Vec<Row> = vec![
+            (1, started(), None), // nothing a client sees
+            (1, log(), Some((1, 1, None))),
+            (1, log(), None),
+            (2, started(), None),
+            (1, log(), None),
+            (2, log(), Some((4, 1, Some((4, false))))),
+            (1, started(), None), // nothing is told of it, so nothing switches
+            (2, ended_streamed(), None),
+            (1, log(), Some((6, 5, Some((3, true))))),
+        ];
+        let mut outbox = outbox(&[]);
+        for (row, (n, record, expected)) in table.into_iter().enumerate() {
+            let delivery = give(&mut outbox, n, record);
+            let left = |left: Left| (left.at, left.ended);
+            let span = delivery.spans.first().map(|span| (span.first, span.after, span.left.map(left)));
+            assert_eq!((span, delivery.switched), (expected, expected.is_some()), "row {row}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_has_a_number_of_its_own_needs_no_span_and_a_long_one_has_milestones() {
+        let mut outbox = Outbox::new(Features::default());
+        outbox.follow(Follow { first: Some(1), ..follow(1, false) });
+        for number in 1..=3 * MILESTONE {
+            let delivery = give(&mut outbox, 1, log());
+            assert!(!delivery.switched, "{number}");
+            assert_eq!(delivery.spans.len(), usize::from(number > 1 && number % MILESTONE == 1), "{number}");
+        }
     }
 }

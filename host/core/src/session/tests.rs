@@ -33,6 +33,7 @@ fn session(header_token: Option<&str>) -> Session {
         handshake_timeout: Duration::from_secs(10),
         heartbeat_interval: Duration::from_secs(30),
         resume_window: Duration::from_secs(600),
+        spans_max: 1000,
     };
     Session::new(config, at(0), header_token.map(Secret::new))
 }
@@ -52,7 +53,7 @@ fn hello(features: &[&str]) -> Input {
 
 fn known() -> Input {
     let principal = Principal::new("alice");
-    Input::Authenticated(Some(Welcomed { principal, resume_token: Secret::new("rt"), agents: vec![] }))
+    Input::Authenticated(Ok(Welcomed { principal, resume_token: Secret::new("rt"), agents: vec![], resumed: None }))
 }
 
 /// A session that has been welcomed at 0.
@@ -78,12 +79,27 @@ fn words(session: &Session, outputs: &[Output]) -> Vec<String> {
             let code = frame["payload"]["code"].as_str().map(|code| format!(" {code}"));
             format!("{}{}", frame["type"].as_str().unwrap(), code.unwrap_or_default())
         }
-        Output::Authenticate(token) => format!("authenticate {}", token.as_ref().map_or("nobody", Secret::expose)),
+        Output::Authenticate { who, claim } => {
+            let who = match who {
+                Who::Token(token) => token.as_ref().map_or("nobody", Secret::expose),
+                Who::Known(principal) => principal.as_str(),
+            };
+            match claim {
+                Claim::New { .. } => format!("authenticate {who}"),
+                Claim::Resume(resume) => {
+                    let (token, session) = (resume.token.expose(), resume.session_id.as_deref().unwrap_or("any"));
+                    format!("authenticate {who} for {session} by {token} after {}", resume.last_event_seq)
+                }
+            }
+        }
         Output::Submit(submission) => format!("submit {}", submission.agent),
         Output::Cancel { job_id, .. } => format!("cancel {job_id}"),
         Output::ListJobs { .. } => "list".to_owned(),
-        Output::Follow { job_id, only_end: false } => format!("follow {job_id}"),
-        Output::Follow { job_id, only_end: true } => format!("follow {job_id} to its end"),
+        Output::Read { job_id, from: ReadFrom::After(after), .. } => format!("read {job_id} after {after}"),
+        Output::Read { job_id, from: ReadFrom::Newest, .. } => format!("read {job_id} at its end"),
+        Output::Store(_) => "store".to_owned(),
+        Output::Note(_) => "note".to_owned(),
+        Output::Checkpoint(_) => "checkpoint".to_owned(),
         Output::Refused(refusal) => format!("log {}", refusal.code),
         Output::Close(close) => format!("close {close:?}"),
     };
@@ -99,7 +115,7 @@ fn handle(session: &mut Session, now: i64, input: Input) -> Vec<String> {
 #[test]
 fn a_session_is_greeted_authenticated_open_and_closed() {
     let refused = |code: &str| vec![format!("log {code}"), format!("session.error {code}"), "close Policy".to_owned()];
-    let unknown = || Input::Authenticated(None);
+    let unknown = || Input::Authenticated(Err(stranger()));
     let said = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     type Step = (fn() -> Input, Vec<String>);
     let welcomed =
@@ -181,13 +197,13 @@ fn a_token_comes_from_the_hello_or_the_header() {
     }
 }
 
-/// ARCP §6.2, §6.3: what a hello may not ask.
+/// ARCP §6.2: what a hello may not ask.
 #[test]
 fn a_hello_that_cannot_be_served_is_refused() {
     for (payload, expected) in [
         (json!({ "capabilities": { "encodings": ["cbor"] } }), "session.error INVALID_REQUEST"),
-        (json!({ "resume": { "resume_token": "rt" } }), "session.error RESUME_WINDOW_EXPIRED"),
-        (json!({ "resume_token": "rt" }), "session.error RESUME_WINDOW_EXPIRED"),
+        (json!({ "resume": {} }), "session.error INVALID_REQUEST"),
+        (json!({ "resume": { "resume_token": "rt", "last_event_seq": -1 } }), "session.error INVALID_REQUEST"),
     ] {
         let outputs = handle(&mut session(None), 0, frame("session.hello", payload.clone()));
         assert_eq!(outputs[1..], [expected.to_owned(), "close Policy".to_owned()], "{payload}");
@@ -231,6 +247,26 @@ fn any_message_counts_as_a_heartbeat() {
     handle(&mut session, 20_000, Input::Alive);
     assert_eq!(handle(&mut session, 79_999, Input::Tick), ["session.ping"], "heard at 20 s");
     assert_eq!(handle(&mut session, 80_000, Input::Tick), ["close HeartbeatLost"]);
+}
+
+/// ARCP §6.4: a client that only listens is no silent one, if it answers when it is asked.
+#[test]
+fn a_client_that_is_told_something_all_the_time_is_pinged_too() {
+    let mut session = open(&["heartbeat"]);
+    submitted(&mut session, 1, true);
+    for second in 1..=60 {
+        let now = second * SECOND;
+        let event = crate::protocol::event::Event::Thought { text: "t".into() };
+        let position = u64::try_from(second).unwrap();
+        let records = vec![(position, Record::Event { at: at(now), event })];
+        handle(&mut session, now, Input::Pages(vec![Page { job_id: job(1), after: position - 1, records }]));
+        let expected: &[&str] = match second {
+            30 => &["session.ping"],
+            60 => &["close HeartbeatLost"],
+            _ => &[],
+        };
+        assert_eq!(handle(&mut session, now, Input::Tick), expected, "at {second} s");
+    }
 }
 
 #[test]
@@ -320,33 +356,138 @@ fn accepted(n: u128) -> Accepted {
         seed: Seed([0; 32]),
         limits: String::new(),
         key: None,
+        ordinal: 1,
         first_seq: None,
         parameters: None,
     }
 }
 
-fn submitted(n: u128, fresh: bool) -> Input {
-    let outcome = Ok(Submitted { accepted: accepted(n).into(), fresh });
-    Input::Submitted { request: "r".into(), trace_id: TraceId::new(9), outcome }
+/// Submits, and answers: with job `n`, made now or found.
+fn submitted(session: &mut Session, n: u128, fresh: bool) -> Vec<String> {
+    let outputs = session.handle(at(0), ulid(1), frame("job.submit", json!({ "agent": "echo" })));
+    let [Output::Submit(submission)] = &outputs[..] else { panic!("{outputs:?}") };
+    let (ordinal, first_seq) = (submission.ordinal, submission.first_seq.filter(|_| fresh));
+    let outcome = Ok(Submitted { accepted: Accepted { ordinal, first_seq, ..accepted(n) }.into(), fresh });
+    handle(session, 0, Input::Submitted { request: "r".into(), trace_id: TraceId::new(9), outcome })
+}
+
+fn page(n: u128, records: Vec<Record>) -> Input {
+    Input::Pages(vec![Page { job_id: job(n), after: 0, records: (1..).zip(records).collect() }])
 }
 
 fn ended(n: u128) -> Input {
-    Input::Record(job(n), Record::Ended { at: at(0), end: End::Result(Json::default()) })
+    page(n, vec![Record::Ended { at: at(0), end: End::Result(Json::default()) }])
+}
+
+fn said(n: u128) -> Input {
+    let event = crate::protocol::event::Event::Thought { text: "t".into() };
+    page(n, vec![Record::Event { at: at(0), event }])
 }
 
 /// ARCP §7.2: each row is a submission that was repeated in this session.
 #[test]
 fn a_job_is_followed_once_however_often_it_is_accepted() {
-    let mut session = open(&[]);
-    let follow = format!("follow {}", job(1));
-    assert_eq!(handle(&mut session, 0, submitted(1, true)), ["job.accepted", &follow]);
+    let mut session = open(&["result_chunk"]);
+    let read = format!("read {} after 0", job(1));
+    assert_eq!(submitted(&mut session, 1, true), ["job.accepted", &read, "note"]);
     // It runs, and the session hears of it: reading it again would tell everything twice.
-    assert_eq!(handle(&mut session, 0, submitted(1, false)), ["job.accepted"]);
+    assert_eq!(submitted(&mut session, 1, false), ["job.accepted"]);
     assert_eq!(handle(&mut session, 0, ended(1)), ["job.result"]);
-    // It has ended, and whoever asks again is told its end again.
-    assert_eq!(handle(&mut session, 0, submitted(1, false)), ["job.accepted".to_owned(), follow + " to its end"]);
-    assert_eq!(handle(&mut session, 0, ended(1)), ["job.result"]);
+    // It has ended, and whoever asks again is told its end again. Only this session's own stream says so.
+    assert_eq!(submitted(&mut session, 1, false), ["store"]);
+    let read = format!("read {} at its end", job(1));
+    assert_eq!(handle(&mut session, 0, Input::Stored), ["job.accepted", &read]);
+    assert_eq!(handle(&mut session, 0, ended(1)), ["store"]);
+    assert_eq!(handle(&mut session, 0, Input::Stored), ["job.result"]);
     assert!(handle(&mut session, 0, ended(1)).is_empty());
+}
+
+/// ARCP §6.3, §8.3: what was told under which number has to be known before it is told.
+#[test]
+fn a_switch_between_jobs_is_stored_first_and_a_lone_job_needs_nothing() {
+    let mut session = open(&[]);
+    submitted(&mut session, 1, true);
+    assert_eq!(handle(&mut session, 0, said(1))[0], "job.event");
+    submitted(&mut session, 2, true);
+    assert_eq!(handle(&mut session, 0, said(2)), ["store".to_owned(), format!("read {} after 1", job(2))]);
+    // An answer is no part of the numbered stream and waits for nothing.
+    assert_eq!(submitted(&mut session, 3, true)[0], "job.accepted");
+    assert_eq!(handle(&mut session, 0, Input::Stored), ["job.event"]);
+    for n in [2, 1, 3] {
+        handle(&mut session, 0, Input::Pages(vec![]));
+        assert_eq!(handle(&mut session, 0, end_of(n)).len(), 1);
+        handle(&mut session, 0, Input::Stored);
+    }
+    submitted(&mut session, 4, true);
+    assert_eq!(handle(&mut session, 0, said(4))[0], "job.event", "everything else has ended");
+}
+
+/// The end of a job, at a position after all others.
+fn end_of(n: u128) -> Input {
+    let record = Record::Ended { at: at(0), end: End::Result(Json::default()) };
+    Input::Pages(vec![Page { job_id: job(n), after: 0, records: vec![(9, record)] }])
+}
+
+/// A job may be promised a number only if nothing can come before it; a promise is made once.
+#[test]
+fn a_number_is_promised_to_a_lone_job() {
+    let promised = |session: &mut Session| {
+        let outputs = session.handle(at(0), ulid(1), frame("job.submit", json!({ "agent": "echo" })));
+        let [Output::Submit(submission)] = &outputs[..] else { panic!("{outputs:?}") };
+        submission.first_seq
+    };
+    let mut session = open(&[]);
+    assert_eq!(promised(&mut session), Some(1));
+    assert_eq!(promised(&mut session), None, "another submission is under way");
+    for _ in 0..2 {
+        let outcome = Err(Refusal::new(ErrorCode::InternalError, "the disk"));
+        handle(&mut session, 0, Input::Submitted { request: "r".into(), trace_id: TraceId::new(9), outcome });
+    }
+    assert_eq!(promised(&mut session), None, "the first may have been stored");
+}
+
+/// ARCP §6.3: the ways in which clients ask for their session.
+#[test]
+fn a_session_is_asked_for_in_four_ways() {
+    let bearer = json!({ "scheme": "bearer", "token": "tk" });
+    let resume = json!({ "session_id": "s", "resume_token": "rt", "last_event_seq": 2 });
+    for (header, kind, payload, expected) in [
+        (None, "session.hello", json!({ "auth": bearer, "resume": resume }), "tk for s by rt after 2"),
+        (None, "session.hello", json!({ "auth": bearer, "resume": { "token": "rt" } }), "tk for any by rt after 0"),
+        (
+            None,
+            "session.hello",
+            json!({ "auth": bearer, "resume_token": "rt", "last_event_seq": 3 }),
+            "tk for any by rt after 3",
+        ),
+        (Some("tk"), "session.resume", resume.clone(), "tk for s by rt after 2"),
+        (None, "session.resume", resume.clone(), "nobody for s by rt after 2"),
+    ] {
+        let outputs = handle(&mut session(header), 0, frame(kind, payload.clone()));
+        assert_eq!(outputs, [format!("authenticate {expected}")], "{kind} {payload}");
+    }
+    let mut session = open(&[]);
+    let outputs = handle(&mut session, 0, frame("session.resume", resume.clone()));
+    assert_eq!(outputs, ["authenticate alice for s by rt after 2"]);
+    let outputs = handle(&mut session, 0, Input::Authenticated(Err(expired())));
+    assert_eq!(outputs, ["log RESUME_WINDOW_EXPIRED", "session.error RESUME_WINDOW_EXPIRED", "close Policy"]);
+    let mut session = open(&[]);
+    submitted(&mut session, 1, true);
+    let outputs = handle(&mut session, 0, frame("session.resume", resume));
+    assert_eq!(outputs, ["log INVALID_REQUEST", "job.error INVALID_REQUEST"], "it is in use");
+    assert!(session.is_open());
+}
+
+/// ARCP §6.3, §6.7: a connection ends, what it began does not.
+#[test]
+fn a_submission_that_is_answered_after_the_end_is_noted() {
+    let mut session = open(&[]);
+    let outputs = session.handle(at(0), ulid(1), frame("job.submit", json!({ "agent": "echo" })));
+    let [Output::Submit(_)] = &outputs[..] else { panic!("{outputs:?}") };
+    handle(&mut session, 0, Input::Gone);
+    let outcome = Ok(Submitted { accepted: accepted(1).into(), fresh: true });
+    let answer = Input::Submitted { request: "r".into(), trace_id: TraceId::new(9), outcome };
+    assert_eq!(handle(&mut session, 0, answer), ["note"]);
 }
 
 /// ARCP §7.4: answers to a cancellation are no ends of jobs.
@@ -369,7 +510,7 @@ fn a_cancellation_is_asked_for_and_answered() {
 #[test]
 fn a_listing_says_what_this_session_was_told_of_each_job() {
     let mut session = open(&["list_jobs"]);
-    handle(&mut session, 0, submitted(1, true));
+    submitted(&mut session, 1, true);
     handle(&mut session, 0, ended(1));
     let summary = |n| JobSummary {
         job_id: job(n),

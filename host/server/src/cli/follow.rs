@@ -300,6 +300,8 @@ impl Interrupts {
 }
 
 /// Follows a job to its end. The first Ctrl-C cancels it, the second leaves.
+///
+/// A connection that is lost is made again, so that the host may be restarted meanwhile (ARCP §6.3).
 pub async fn follow(
     client: &mut Client,
     job_id: &str,
@@ -314,6 +316,15 @@ pub async fn follow(
             event = client.next_event() => Some(event),
         };
         match event {
+            Some(Err(error @ (ClientError::Closed(_) | ClientError::Gap { .. }))) if client.can_come_back() => {
+                view.say(&format!("{error}; coming back to the session"));
+                tokio::select! {
+                    biased;
+                    () = interrupts.next() => return Err(Failure::Interrupted),
+                    back = client.come_back() => back.map_err(|error| lost(error, job_id))?,
+                }
+                view.say("connected again");
+            }
             Some(frame) => {
                 let frame = frame.map_err(|error| lost(error, job_id))?;
                 if frame.job_id.as_deref() != Some(job_id) {
@@ -340,7 +351,7 @@ pub async fn follow(
 /// Says what a lost connection means for the job.
 fn lost(error: ClientError, job_id: &str) -> Failure {
     match error {
-        ClientError::Closed(_) => {
+        ClientError::Closed(_) | ClientError::Connect { .. } | ClientError::Silent(_) | ClientError::Refused { .. } => {
             Failure::Other(anyhow::anyhow!("{error}; {job_id} may still run: `leasehold jobs` tells"))
         }
         other => other.into(),

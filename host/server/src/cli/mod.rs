@@ -259,7 +259,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
             let temporary = tempfile::tempdir().map_err(anyhow::Error::from)?;
             hosting::stdio(host.leaving_nothing(temporary.path()).settings()?).await
         }
-        Command::Run(args) => jobs::run(*args).await,
+        Command::Run(args) => Box::pin(jobs::run(*args)).await,
         Command::Submit(args) => jobs::submit(*args).await,
         Command::Jobs(args) => jobs::list(args).await,
         Command::Journal(args) => journal::print(args).await,

@@ -46,3 +46,9 @@ pub const GENERIC: &Dialect = &generic::DIALECT;
 pub fn detect(id: &str, hello: &Hello) -> &'static Dialect {
     if python::speaks(id, hello) { &python::DIALECT } else { GENERIC }
 }
+
+/// The dialect of this name; the draft's own spelling if there is none.
+#[must_use]
+pub fn named(name: &str) -> &'static Dialect {
+    [&python::DIALECT].into_iter().find(|dialect| dialect.name == name).unwrap_or(GENERIC)
+}

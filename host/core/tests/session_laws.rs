@@ -1,0 +1,518 @@
+//! The law of resume (ARCP §6.3, §8.3): whatever happens to a session, its client is told one stream.
+//!
+//! A world in memory stands for the host: journals of jobs, the session's own
+//! stream with what is durable of it and what is not yet, and a client that
+//! comes back from wherever it was. Jobs write, pages come in any order,
+//! connections drop, hosts are killed; afterwards the client must have the
+//! numbers 1 to n once each, the same message under the same number whenever it
+//! came, and all of every job.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use leasehold_core::{
+    error::{ErrorCode, Refusal},
+    id::{JobId, Principal, ResultId, SessionId, Ulid},
+    job::record::{Accepted, Called, End, Outcome, Record, Seed},
+    lease::{Authority, Lease},
+    protocol::{
+        client::decode,
+        dialect,
+        event::{Encoding, Event, Level},
+        feature::Features,
+        json::Json,
+        server::{ServerMessage, Stamp},
+        trace::TraceId,
+    },
+    secret::Secret,
+    session::{
+        Input, Output, Page, Session, SessionConfig, Submission, Submitted, Welcomed,
+        history::{History, Refused, Resumed},
+        log::{Follow, LogRecord, Opened},
+        outbox::{Delivery, Outbox, ReadFrom},
+    },
+    time::Timestamp,
+};
+use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
+
+/// How many records one page has at most.
+const PAGE: usize = 3;
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+enum Step {
+    /// The client submits a job.
+    Submit,
+    /// The client submits a job again (ARCP §7.2).
+    Resubmit(Index),
+    /// The oldest submission is stored and answered, or refused though it is stored.
+    Answer { refused: bool },
+    /// A job writes a record.
+    Write(Index, u8),
+    /// Some of the pages that are ready are given to the session, at once.
+    Pages(Vec<usize>),
+    /// The oldest write to the session's stream is durable.
+    Stored,
+    /// What was noted is written.
+    Flush,
+    /// The connection drops, and the client comes back without the newest messages it was sent.
+    Drop { without: usize },
+    /// The host is killed: what was not durable is gone, or as much of it as was under way.
+    Kill { without: usize, durable: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = any::<Index>;
+    prop_oneof![
+        3 => Just(Step::Submit),
+        1 => index().prop_map(Step::Resubmit),
+        4 => prop::bool::weighted(0.1).prop_map(|refused| Step::Answer { refused }),
+        12 => (index(), 0..20_u8).prop_map(|(job, kind)| Step::Write(job, kind)),
+        8 => prop::collection::vec(0..8_usize, 1..4).prop_map(Step::Pages),
+        5 => Just(Step::Stored),
+        2 => Just(Step::Flush),
+        2 => (0..6_usize).prop_map(|without| Step::Drop { without }),
+        1 => (0..6_usize, 0..3_usize).prop_map(|(without, durable)| Step::Kill { without, durable }),
+    ]
+}
+
+#[test]
+fn whatever_happens_the_client_is_told_one_stream() {
+    let features = prop_oneof![Just(vec![]), Just(vec!["result_chunk".to_owned(), "progress".to_owned()])];
+    // So few spans between checkpoints that streams are trimmed, or so many that they never are.
+    let spans_max = prop_oneof![Just(3_usize), Just(1_000)];
+    let worlds = (features, spans_max, prop::collection::vec(step(), 0..120));
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) });
+    let outcome = runner.run(&worlds, |(features, spans_max, steps)| {
+        let mut world = World::new(&features, spans_max);
+        for step in steps {
+            world.step(step);
+        }
+        world.finish();
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+struct World {
+    config: SessionConfig,
+    features: Vec<String>,
+    session: Session,
+    jobs: Vec<Job>,
+    /// Under way, oldest first.
+    submissions: VecDeque<(Submission, Option<usize>)>,
+    reads: Vec<(JobId, ReadFrom, bool)>,
+    log: Vec<LogRecord>,
+    noted: Vec<LogRecord>,
+    /// On their way to the disk, oldest first, and whether the session waits for it.
+    storing: VecDeque<(Vec<LogRecord>, bool)>,
+    /// What the client has, by number.
+    told: Vec<String>,
+    /// What was ever sent under a number.
+    sent: BTreeMap<u64, String>,
+    /// Answers to resubmissions: the job and the newest number at that time.
+    again: Vec<(JobId, usize)>,
+}
+
+struct Job {
+    accepted: Accepted,
+    records: Vec<(u64, Record)>,
+    /// Its submission was refused though it was stored.
+    disowned: bool,
+}
+
+impl Job {
+    fn is_over(&self) -> bool {
+        matches!(self.records.last(), Some((_, Record::Ended { .. })))
+    }
+
+    fn last(&self) -> u64 {
+        self.records.last().map_or(0, |(position, _)| *position)
+    }
+
+    fn write(&mut self, record: Record) {
+        // An engine may skip positions.
+        let position = self.last() + 1 + self.records.len() as u64 % 2;
+        self.records.push((position, record));
+    }
+
+    fn page(&self, after: u64) -> Vec<(u64, Record)> {
+        self.records.iter().filter(|(position, _)| *position > after).take(PAGE).cloned().collect()
+    }
+}
+
+impl World {
+    fn new(features: &[String], spans_max: usize) -> Self {
+        let config = SessionConfig {
+            handshake_timeout: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(30),
+            resume_window: Duration::from_secs(600),
+            spans_max,
+        };
+        let mut world = Self {
+            session: Session::new(config.clone(), NOW, None),
+            config,
+            features: features.to_vec(),
+            jobs: Vec::new(),
+            submissions: VecDeque::new(),
+            reads: Vec::new(),
+            log: vec![LogRecord::Opened(opened(features)), token()],
+            noted: Vec::new(),
+            storing: VecDeque::new(),
+            told: Vec::new(),
+            sent: BTreeMap::new(),
+            again: Vec::new(),
+        };
+        world.welcome(None);
+        world
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Submit => self.submit(None),
+            Step::Resubmit(index) if !self.jobs.is_empty() => self.submit(Some(index.index(self.jobs.len()))),
+            Step::Resubmit(_) => {}
+            Step::Answer { refused } => self.answer(refused),
+            Step::Write(index, kind) if !self.jobs.is_empty() => {
+                let at = index.index(self.jobs.len());
+                let job = &mut self.jobs[at];
+                if !job.is_over() {
+                    job.write(record(kind));
+                }
+            }
+            Step::Write(..) => {}
+            Step::Pages(indices) => self.pages(&indices),
+            Step::Stored => self.stored(),
+            Step::Flush => self.flush(false),
+            Step::Drop { without } => {
+                self.session.handle(NOW, ULID, Input::Gone);
+                while !self.submissions.is_empty() {
+                    self.answer(false);
+                }
+                self.flush(false);
+                while let Some((records, _)) = self.storing.pop_front() {
+                    self.write(records);
+                }
+                self.come_back(without);
+            }
+            Step::Kill { without, durable } => {
+                // Stored or not, nobody was told.
+                for (submission, again) in std::mem::take(&mut self.submissions) {
+                    if again.is_none() && durable > 0 {
+                        self.accept(&submission, false);
+                    }
+                }
+                for (records, _) in std::mem::take(&mut self.storing).into_iter().take(durable) {
+                    self.write(records);
+                }
+                self.noted.clear();
+                self.come_back(without);
+            }
+        }
+    }
+
+    fn submit(&mut self, again: Option<usize>) {
+        let text = r#"{"arcp":"1.1","id":"s","type":"job.submit","payload":{"agent":"a"}}"#;
+        let outputs = self.session.handle(NOW, ULID, Input::Frame(decode(text)));
+        for output in outputs {
+            let Output::Submit(submission) = output else { panic!("{output:?}") };
+            self.submissions.push_back((*submission, again));
+        }
+    }
+
+    fn answer(&mut self, refused: bool) {
+        let Some((submission, again)) = self.submissions.pop_front() else { return };
+        let (accepted, fresh) = match again {
+            Some(job) => (self.jobs[job].accepted.clone(), false),
+            None => (self.accept(&submission, refused), true),
+        };
+        let outcome = match refused {
+            true => Err(Refusal::new(ErrorCode::InternalError, "the disk")),
+            false => Ok(Submitted { accepted: accepted.into(), fresh }),
+        };
+        self.give(Input::Submitted { request: "s".into(), trace_id: TraceId::new(1), outcome });
+    }
+
+    fn accept(&mut self, submission: &Submission, disowned: bool) -> Accepted {
+        let accepted = accepted(self.jobs.len() as u128 + 1, submission);
+        let records = vec![(1, Record::Accepted(Box::new(accepted.clone())))];
+        self.jobs.push(Job { accepted: accepted.clone(), records, disowned });
+        accepted
+    }
+
+    /// Gives the session pages that are ready; none while it waits for its stream.
+    fn pages(&mut self, indices: &[usize]) {
+        if self.storing.iter().any(|(_, waits)| *waits) {
+            return;
+        }
+        let mut pages: Vec<Page> = Vec::new();
+        for index in indices {
+            if self.reads.is_empty() {
+                break;
+            }
+            let at = index % self.reads.len();
+            let (job_id, from, waits) = self.reads[at];
+            let job = self.job(job_id);
+            let after = match from {
+                ReadFrom::After(after) => after,
+                ReadFrom::Newest => job.last() - 1,
+            };
+            let records = job.page(after);
+            if records.is_empty() && waits {
+                continue;
+            }
+            self.reads.remove(at);
+            pages.push(Page { job_id, after, records });
+        }
+        if !pages.is_empty() {
+            self.give(Input::Pages(pages));
+        }
+    }
+
+    fn stored(&mut self) {
+        let Some((records, waits)) = self.storing.pop_front() else { return };
+        self.write(records);
+        if waits {
+            self.give(Input::Stored);
+        }
+    }
+
+    fn flush(&mut self, waits: bool) {
+        let noted = std::mem::take(&mut self.noted);
+        if waits || !noted.is_empty() {
+            self.storing.push_back((noted, waits));
+        }
+    }
+
+    /// Makes records durable, and forgets what is before the checkpoint before the newest.
+    fn write(&mut self, records: Vec<LogRecord>) {
+        self.log.extend(records);
+        let opened: Vec<usize> =
+            (0..self.log.len()).filter(|at| matches!(self.log[*at], LogRecord::Opened(_))).collect();
+        if let [.., before, _] = opened[..] {
+            // Not always all of it.
+            self.log.drain(..before.saturating_sub(self.log.len() % 3));
+        }
+    }
+
+    fn give(&mut self, input: Input) {
+        let outputs = self.session.handle(NOW, ULID, input);
+        self.act(outputs);
+    }
+
+    fn act(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send(message) => self.receive(&message),
+                Output::Read { job_id, from, wait } => self.reads.push((job_id, from, wait)),
+                Output::Store(records) => {
+                    self.noted.extend(records);
+                    self.flush(true);
+                }
+                Output::Note(record) => self.noted.push(record),
+                Output::Checkpoint(checkpoint) => {
+                    let opened = LogRecord::Opened(opened(&self.features));
+                    self.noted.extend([opened, token(), LogRecord::Checkpoint(checkpoint)]);
+                }
+                Output::Refused(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn receive(&mut self, message: &ServerMessage) {
+        if let ServerMessage::Accepted(accepted) = message {
+            // A job that is accepted again is told from here on at the latest.
+            if accepted.request == "s" && self.jobs.iter().any(|job| job.accepted.job_id == accepted.job_id) {
+                self.again.push((accepted.job_id, self.told.len()));
+            }
+        }
+        let Some(seq) = message.event_seq() else { return };
+        assert_eq!(seq, self.told.len() as u64 + 1, "{message:?}");
+        let frame = frame(message);
+        let earlier = self.sent.entry(seq).or_insert_with(|| frame.clone());
+        assert_eq!(*earlier, frame, "the same number, another message");
+        self.told.push(frame);
+    }
+
+    /// Resumes from where the client says it stands, on a host that knows nothing but what is stored.
+    fn come_back(&mut self, without: usize) {
+        self.reads.clear();
+        self.noted.clear();
+        let told = self.told.len();
+        // Neither of these changes anything, so each can be asked first.
+        let ahead = self.resumed(told as u64 + 1_000);
+        assert!(matches!(ahead, Some(Err(Refused::Ahead(_)))), "{ahead:?}");
+        let behind = told.saturating_sub(without);
+        let (have, resumed) = match self.resumed(behind as u64) {
+            Some(resumed) => (behind, resumed),
+            // What was trimmed cannot be had again; what the client was sent last always can.
+            None => (told, self.resumed(told as u64).expect("what was sent last is kept")),
+        };
+        let (resumed, missing) = resumed.expect("the client says the truth");
+        self.told.truncate(have);
+        self.log.extend(missing);
+        self.log.push(token());
+        self.session = Session::new(self.config.clone(), NOW, None);
+        self.welcome(Some(Box::new(resumed)));
+    }
+
+    fn resumed(&self, last_event_seq: u64) -> Option<Result<(Resumed, Vec<LogRecord>), Refused>> {
+        let mut history = History::default();
+        self.log.iter().cloned().for_each(|record| history.take(record));
+        let missing = history.complete(self.jobs.iter().map(|job| job.accepted.clone()).collect());
+        let stored = history.open_job().map_or(0, |job_id| self.job(job_id).last());
+        let mut resumed = history.resume(last_event_seq, stored)?;
+        let mut page = None;
+        loop {
+            match resumed.advance(page.take()) {
+                Ok(Some((job_id, after))) => page = Some(self.job(job_id).page(after)),
+                Ok(None) => return Some(Ok((resumed, missing))),
+                Err(refused) => return Some(Err(refused)),
+            }
+        }
+    }
+
+    fn welcome(&mut self, resumed: Option<Box<Resumed>>) {
+        let features = serde_json::to_string(&self.features).expect("names are JSON");
+        let text = format!(
+            r#"{{"arcp":"1.1","id":"h","type":"session.hello","payload":{{"capabilities":{{"features":{features}}}}}}}"#
+        );
+        let outputs = self.session.handle(NOW, ULID, Input::Frame(decode(&text)));
+        assert!(matches!(outputs[..], [Output::Authenticate { .. }]));
+        let (principal, resume_token) = (Principal::new("alice"), Secret::new("rt"));
+        self.give(Input::Authenticated(Ok(Welcomed { principal, resume_token, agents: vec![], resumed })));
+    }
+
+    fn job(&self, job_id: JobId) -> &Job {
+        self.jobs.iter().find(|job| job.accepted.job_id == job_id).expect("only jobs of this world are named")
+    }
+
+    /// Lets everything come to its end, and holds the client's stream against the journals.
+    fn finish(&mut self) {
+        while !self.submissions.is_empty() {
+            self.answer(false);
+        }
+        for job in &mut self.jobs {
+            if !job.is_over() {
+                job.write(record(0));
+            }
+        }
+        for _ in 0..10_000 {
+            self.flush(false);
+            while !self.storing.is_empty() {
+                self.stored();
+            }
+            if self.reads.is_empty() {
+                break;
+            }
+            self.pages(&[0, 1, 2, 3]);
+        }
+        for job in &self.jobs {
+            let (id, expected) = (job.accepted.job_id, self.expected(job));
+            let named = format!("\"job_id\":\"{id}\"");
+            let told = self.told.iter().filter(|frame| frame.contains(&named)).map(|frame| without_seq(frame));
+            let told: Vec<String> = told.collect();
+            if told.is_empty() && job.disowned {
+                continue;
+            }
+            assert!(told.starts_with(&expected) || job.disowned, "{told:#?}\n{expected:#?}");
+            let end = expected.last().expect("a job has an end");
+            assert!(told.iter().skip(expected.len()).all(|frame| frame == end), "{told:#?}");
+            for (_, newest) in self.again.iter().filter(|(again, _)| *again == id) {
+                let after = &self.told[(*newest).min(self.told.len())..];
+                assert!(after.iter().any(|frame| without_seq(frame) == *end), "{id} was accepted and its end not told");
+            }
+        }
+    }
+
+    /// What a client is told of a job, if it is told of nothing else.
+    fn expected(&self, job: &Job) -> Vec<String> {
+        let mut outbox = Outbox::new(Features::negotiate(&self.features));
+        let Accepted { job_id, trace_id, request_id, .. } = job.accepted.clone();
+        outbox.follow(Follow { ordinal: 1, job_id, trace_id, request: request_id, only_end: false, first: None });
+        let mut delivery = Delivery::default();
+        for (position, record) in job.records.clone() {
+            outbox.push(job_id, position, record, &mut delivery);
+        }
+        delivery.messages.iter().map(|message| without_seq(&frame(message))).collect()
+    }
+}
+
+const NOW: Timestamp = Timestamp::from_millis(0);
+const ULID: Ulid = Ulid::from_parts(0, 1);
+
+fn opened(features: &[String]) -> Opened {
+    let features = Features::negotiate(features);
+    Opened { at: NOW, principal: Principal::new("alice"), features, dialect: "generic".into() }
+}
+
+fn token() -> LogRecord {
+    LogRecord::Token { at: NOW, sha256: String::new() }
+}
+
+fn accepted(n: u128, submission: &Submission) -> Accepted {
+    Accepted {
+        job_id: JobId::new(Ulid::from_parts(0, n)),
+        principal: Principal::new("alice"),
+        session_id: SessionId::new(ULID),
+        request_id: submission.request.clone(),
+        at: NOW,
+        agent: "a@1.0.0".into(),
+        digest: String::new(),
+        input: Json::default(),
+        authority: Authority { lease: Lease::default(), expires_at: None },
+        max_runtime_sec: None,
+        trace_id: TraceId::new(n),
+        seed: Seed([0; 32]),
+        limits: String::new(),
+        parameters: None,
+        key: None,
+        ordinal: submission.ordinal,
+        first_seq: submission.first_seq,
+    }
+}
+
+/// Messages that differ, so that no two can be taken for each other.
+fn record(kind: u8) -> Record {
+    use std::cell::Cell;
+    thread_local!(static COUNT: Cell<u64> = const { Cell::new(0) });
+    let count = COUNT.with(|count| {
+        count.set(count.get() + 1);
+        count.get()
+    });
+    let (at, result_id) = (NOW, ResultId::new(ULID));
+    let text = count.to_string();
+    match kind {
+        0 => Record::Ended { at, end: End::Result(Json::of(&count)) },
+        1 => Record::Ended { at, end: End::Streamed { result_id, size: 1, summary: Some(text) } },
+        2..5 => Record::Started { at },
+        5..8 => Record::Called(Called {
+            at,
+            call: count,
+            operation: "fs.read".into(),
+            args: Json::default(),
+            outcome: Outcome::Done { summary: Json::default(), answer: None },
+        }),
+        8..10 => {
+            Record::Event { at, event: Event::Progress { current: 1, total: None, units: None, message: Some(text) } }
+        }
+        10..14 => {
+            let (chunk_seq, encoding) = (count, Encoding::Utf8);
+            Record::Event { at, event: Event::ResultChunk { result_id, chunk_seq, data: text, encoding, more: true } }
+        }
+        _ => Record::Event { at, event: Event::Log { level: Level::Info, message: text } },
+    }
+}
+
+fn frame(message: &ServerMessage) -> String {
+    message.encode(&Stamp { id: ULID, now: NOW, session_id: SessionId::new(ULID), dialect: dialect::GENERIC })
+}
+
+fn without_seq(frame: &str) -> String {
+    let mut value: serde_json::Value = serde_json::from_str(frame).expect("a frame is JSON");
+    value.as_object_mut().expect("a frame is an object").remove("event_seq");
+    value.to_string()
+}
