@@ -8,6 +8,9 @@
 //! After a commit, and not before, the group's records go into a bounded cache (`recent.rs`). Those
 //! who follow a live stream read from there and cost no SQL; history is read by a few read connections beside the
 //! writer, which write-ahead logging lets run undisturbed.
+//!
+//! A damaged file is refused when it is opened, as far as it shows in a moment: to write among pages that contradict
+//! each other may cost what can still be read. Damage that shows later fails what has to do with it and nothing else.
 
 mod file;
 mod reading;
@@ -34,7 +37,7 @@ use tokio::sync::{
 };
 
 use self::{
-    file::{Newest, check_for_reading, failure, hold, open_for_writing, select_newest},
+    file::{Newest, check_for_reading, failure, hold, is_damage, open_for_writing, select_newest},
     reading::{LAST_MAX, Readers, key, select_begun, select_head, select_records, select_size_bytes, select_streams},
     recent::{Recent, record_bytes_max},
     sweep::{Sweep, select_removed, sweep},
@@ -54,6 +57,8 @@ pub struct SqliteOptions {
     pub cache_bytes: usize,
     /// How many reads of history run at once; at least one.
     pub read_connections: usize,
+    /// How long opening may look for damage; a file that takes longer is used with what was not looked at.
+    pub check_time: Duration,
 }
 
 /// What an acknowledged append survives.
@@ -74,6 +79,7 @@ impl Default for SqliteOptions {
             group_max_bytes: 16 << 20,
             cache_bytes: 64 << 20,
             read_connections: 4,
+            check_time: Duration::from_secs(1),
         }
     }
 }
@@ -127,7 +133,7 @@ impl Sqlite {
 
     fn assemble(file: &Path, options: SqliteOptions) -> Result<(Self, Writer), StoreError> {
         let lock = hold(file)?;
-        let opened = open_for_writing(file, options.synchronous).and_then(|connection| {
+        let opened = open_for_writing(file, &options).and_then(|connection| {
             let (newest, removed) = (select_newest(&connection)?, select_removed(&connection)?);
             Ok((connection, newest, removed))
         });
@@ -379,24 +385,35 @@ impl Writer {
             if group.is_empty() {
                 continue;
             }
-            match self.commit(&group) {
-                Ok((outcomes, changes)) => {
-                    self.publish(changes);
-                    for (command, outcome) in group.into_iter().zip(outcomes) {
-                        if let (Action::Remove { .. }, Ok(Head { id: Some(id), .. })) = (&command.action, &outcome) {
-                            self.sweep.add(*id, command.reply);
-                            continue;
-                        }
-                        // Whoever asked may have gone; the append stands.
-                        let _ = command.reply.send(outcome);
+            self.see_through(group);
+        }
+    }
+
+    /// Does a group and tells everyone in it.
+    fn see_through(&mut self, group: Vec<Command>) {
+        match self.commit(&group) {
+            Ok((outcomes, changes)) => {
+                self.publish(changes);
+                for (command, outcome) in group.into_iter().zip(outcomes) {
+                    if let (Action::Remove { .. }, Ok(Head { id: Some(id), .. })) = (&command.action, &outcome) {
+                        self.sweep.add(*id, command.reply);
+                        continue;
                     }
+                    // Whoever asked may have gone; the append stands.
+                    let _ = command.reply.send(outcome);
                 }
-                Err(error) => {
-                    let error = failure("write", &self.file, &error);
-                    tracing::error!(%error, appends = group.len(), "a group of appends failed");
-                    for command in group {
-                        let _ = command.reply.send(Err(error.clone()));
-                    }
+            }
+            // The damage may be where only one of them writes.
+            Err(error) if is_damage(&error) && group.len() > 1 => {
+                for command in group {
+                    self.see_through(vec![command]);
+                }
+            }
+            Err(error) => {
+                let error = failure("write", &self.file, &error);
+                tracing::error!(%error, appends = group.len(), "a group of appends failed");
+                for command in group {
+                    let _ = command.reply.send(Err(error.clone()));
                 }
             }
         }
@@ -743,11 +760,11 @@ mod tests {
         let database =
             |sql: &'static str| move |file: &Path| Connection::open(file).unwrap().execute_batch(sql).unwrap();
         let newer = move |file: &Path| {
-            drop(open_for_writing(file, Synchronous::Full).unwrap());
+            drop(open_for_writing(file, &SqliteOptions::default()).unwrap());
             database("PRAGMA user_version = 3")(file);
         };
         let hollow = move |file: &Path| {
-            drop(open_for_writing(file, Synchronous::Full).unwrap());
+            drop(open_for_writing(file, &SqliteOptions::default()).unwrap());
             let mut bytes = std::fs::read(file).unwrap();
             bytes[100..].fill(0xee);
             std::fs::write(file, bytes).unwrap();

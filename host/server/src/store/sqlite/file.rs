@@ -5,12 +5,12 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 
-use super::Synchronous;
+use super::{SqliteOptions, Synchronous};
 use crate::store::StoreError;
 
 /// Keeps other processes from the file, and other stores in this one, for as long as the result lives.
@@ -75,13 +75,17 @@ fn check_format(connection: &Connection) -> Result<i32, OpenError> {
     Ok(version)
 }
 
-pub(super) fn open_for_writing(file: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
+pub(super) fn open_for_writing(file: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
+    refuse_a_log_alone(file)?;
     // SQLite would make the file readable to all, and its log likewise.
     drop(private(OpenOptions::new().write(true).create(true)).open(file)?);
-    let connection =
+    let mut connection =
         Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let version = check_format(&connection)?;
+    if version != 0 {
+        check_structure(&mut connection, options.check_time)?;
+    }
     let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if journal != "wal" {
         return Err(OpenError::Unusable("is on a file system without shared memory; put it on a local disk".into()));
@@ -89,7 +93,7 @@ pub(super) fn open_for_writing(file: &Path, synchronous: Synchronous) -> Result<
     connection.pragma_update(
         None,
         "synchronous",
-        match synchronous {
+        match options.synchronous {
             Synchronous::Full => "FULL",
             Synchronous::Normal => "NORMAL",
         },
@@ -112,6 +116,37 @@ pub(super) fn open_for_writing(file: &Path, synchronous: Synchronous) -> Result<
         connection.query_row(&format!("SELECT * FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?;
     }
     Ok(connection)
+}
+
+/// Refuses a file that has lost everything but its log, which SQLite would take for a fresh one and delete.
+fn refuse_a_log_alone(file: &Path) -> Result<(), OpenError> {
+    let mut log = OsString::from(file);
+    log.push("-wal");
+    let is_empty = |path: &Path| std::fs::metadata(path).map_or(true, |metadata| metadata.len() == 0);
+    if is_empty(file) && !is_empty(Path::new(&log)) {
+        let log = log.display();
+        return Err(OpenError::Unusable(format!(
+            "is empty or gone, and its log {log} is not; {WAY_OUT}; without that, move the log away"
+        )));
+    }
+    Ok(())
+}
+
+/// Looks for pages that contradict each other, for no longer than `check_time`.
+fn check_structure(connection: &mut Connection, check_time: Duration) -> Result<(), OpenError> {
+    let begun = Instant::now();
+    connection.progress_handler(CHECK_STEPS, Some(move || begun.elapsed() >= check_time))?;
+    let found = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    match found {
+        Ok(found) if found != "ok" => {
+            let found = found.replace('\n', " ");
+            Err(OpenError::Unusable(format!("is damaged ({}); {WAY_OUT}", found.trim())))
+        }
+        // It was not finished, and what it looked at was in order.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(()),
+        found => Ok(found.map(drop)?),
+    }
 }
 
 /// What the newest stream was given.
@@ -174,19 +209,25 @@ impl OpenError {
     }
 }
 
-pub(super) fn failure(doing: &str, file: &Path, error: &rusqlite::Error) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => StoreError::Unusable {
-            file: file.to_owned(),
-            reason: "is not a store; name another file, or restore it from a backup".into(),
-        },
-        Some(ErrorCode::DatabaseCorrupt) => StoreError::Unusable {
-            file: file.to_owned(),
-            reason: format!("is damaged ({error}); restore it from a backup"),
-        },
-        _ => StoreError::Io(format!("cannot {doing} {}: {error}", file.display())),
-    }
+/// Whether the file contradicts itself.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
+
+pub(super) fn failure(doing: &str, file: &Path, error: &rusqlite::Error) -> StoreError {
+    let reason = match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            format!("is not a store, or its beginning is damaged; {WAY_OUT}, or name another data folder")
+        }
+        Some(ErrorCode::DatabaseCorrupt) => format!("is damaged ({error}); {WAY_OUT}"),
+        _ => return StoreError::Io(format!("cannot {doing} {}: {error}", file.display())),
+    };
+    StoreError::Unusable { file: file.to_owned(), reason }
+}
+
+/// What to do about damage.
+const WAY_OUT: &str = "stop the host, keep a copy of the file and of its -wal, and put a backup in its place, or what \
+                       `sqlite3 FILE .recover | sqlite3 NEW` can still read of it, or start with a fresh data folder";
 
 /// "LEAS", by which `file` and we tell our files from others.
 pub(super) const APPLICATION_ID: i32 = 0x4c45_4153;
@@ -209,6 +250,9 @@ const FORMATS: [&str; FORMAT_VERSION as usize] = [
 
 /// The greatest place that fits a key.
 const ID_MAX: i64 = 0x7fff_ffff;
+
+/// How many steps a check takes between two looks at the time, well below a millisecond.
+const CHECK_STEPS: i32 = 1000;
 
 /// How long to bear with a tool, such as a backup, that has locked the file.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

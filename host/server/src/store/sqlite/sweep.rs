@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{
     Head, Outcome,
+    file::is_damage,
     reading::{LAST_MAX, key},
 };
 
@@ -57,7 +58,7 @@ impl Sweep {
                 self.alone &= cleared == 0;
                 self.clear(cleared);
             }
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+            Err(error) if is_damage(&error) => {
                 if self.alone {
                     tracing::error!(%error, "a removed stream is damaged and cannot be cleared away");
                     self.clear(1);
