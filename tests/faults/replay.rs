@@ -4,20 +4,25 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use leasehold::{
     client::Submit,
-    journal,
-    store::{Position, Store, memory::Memory},
+    store::{
+        Store,
+        memory::Memory,
+        sqlite::{Sqlite, SqliteOptions, Synchronous},
+    },
 };
 use leasehold_core::{
-    id::JobId,
     job::record::{End, Outcome, Record},
     protocol::event::Event,
 };
 use leasehold_tests::{
     MountMode, TestHost,
+    journals::Past,
     mortal::{Death, Mortal},
-    within,
+    random::Random,
+    some_agents, within,
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// What the job does: something of everything an agent can.
 fn script() -> Value {
@@ -49,7 +54,7 @@ fn script() -> Value {
     ]})
 }
 
-/// What is left of a life: what its watchers saw, and the files.
+/// What the lives of a job's hosts leave behind: what its watchers saw, and the files.
 #[derive(Debug, PartialEq)]
 struct Traces {
     events: Vec<Value>,
@@ -57,102 +62,181 @@ struct Traces {
     files: BTreeMap<String, String>,
 }
 
-/// One life of a host; gives the job if the client was told of it.
-fn live(store: &Arc<dyn Store>, dir: &Path, death: Death) -> u64 {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let mortal = Mortal::of(store, death);
-    let view = Arc::clone(&mortal);
-    let dir = dir.to_owned();
-    runtime.block_on(async move {
-        let life = async {
-            let builder = TestHost::builder().store(Arc::clone(&view) as Arc<dyn Store>);
-            let host = builder.mount_dir("/w", &dir, MountMode::Rw).start().await;
-            let mut client = host.client().await;
-            let lease = json!({ "fs.read": ["/w/**"], "fs.write": ["/w/**"], "cost.budget": ["USD:1.00"] });
-            let submission = Submit {
-                idempotency_key: Some("the job".into()),
-                lease_request: Some(lease),
-                ..Submit::new("hostile", script())
-            };
-            let accepted = client.submit(submission).await.unwrap();
-            loop {
-                let frame = client.next_event().await.unwrap();
-                if frame.is_terminal() && frame.job_id.as_deref() == Some(&accepted.job_id) {
-                    break host;
-                }
-            }
-        };
-        tokio::select! {
-            host = within("the job", life) => drop(host),
-            () = view.died() => {}
-        }
-    });
-    runtime.shutdown_timeout(Duration::from_secs(10));
-    mortal.appends()
+/// What outlives a host: the folder of its agents, and the one that its jobs change.
+struct Ground {
+    agents: TempDir,
+    files: TempDir,
 }
 
-async fn traces(store: &dyn Store, dir: &Path) -> Traces {
-    let streams = store.streams(journal::JOBS, None, 10).await.unwrap();
-    assert_eq!(streams.len(), 1, "one key makes one job");
-    let job_id: JobId = streams[0].0.as_str()[journal::JOBS.len()..].parse().unwrap();
-    let records = store.read(&journal::stream(job_id), Position::ZERO, 10_000).await.unwrap();
-    let (mut events, mut end) = (Vec::new(), Value::Null);
-    for stored in records {
-        assert!(end.is_null(), "nothing comes after the end");
-        match Record::decode(&stored.bytes).unwrap() {
-            Record::Event { event: Event::Metric { name, value, .. }, .. } => {
-                events.push(json!([name, value.to_string()]))
-            }
-            Record::Event { event, .. } => events.push(serde_json::to_value(event).unwrap()),
-            Record::Called(called) => {
-                let outcome = match called.outcome {
-                    Outcome::Done { summary, .. } => serde_json::from_str(summary.as_str()).unwrap(),
-                    Outcome::Failed { code, .. } => json!(code),
+impl Ground {
+    fn new() -> Self {
+        Self { agents: some_agents(&["hostile"]), files: tempfile::tempdir().unwrap() }
+    }
+
+    /// One life of a host; says how many records it wrote.
+    fn live(&self, store: &Arc<dyn Store>, death: Death) -> u64 {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let mortal = Mortal::of(store, death);
+        let view = Arc::clone(&mortal);
+        let (agents, files) = (self.agents.path().to_owned(), self.files.path().to_owned());
+        runtime.block_on(async move {
+            let life = async {
+                let builder = TestHost::builder().store(Arc::clone(&view) as Arc<dyn Store>);
+                let builder = builder.config(|config| config.server.agents = agents);
+                let host = builder.mount_dir("/w", &files, MountMode::Rw).start().await;
+                let mut client = host.client().await;
+                let lease = json!({ "fs.read": ["/w/**"], "fs.write": ["/w/**"], "cost.budget": ["USD:1.00"] });
+                let submission = Submit {
+                    idempotency_key: Some("the job".into()),
+                    lease_request: Some(lease),
+                    ..Submit::new("hostile", script())
                 };
-                events.push(json!([called.call, called.operation, outcome]));
+                let accepted = client.submit(submission).await.unwrap();
+                loop {
+                    let frame = client.next_event().await.unwrap();
+                    if frame.is_terminal() && frame.job_id.as_deref() == Some(&accepted.job_id) {
+                        break host;
+                    }
+                }
+            };
+            tokio::select! {
+                host = within("the job", life) => drop(host),
+                () = view.died() => {}
             }
-            Record::Ended { end: End::Result(result), .. } => {
-                end = serde_json::from_str(result.as_str()).unwrap();
+        });
+        runtime.shutdown_timeout(Duration::from_secs(10));
+        mortal.records()
+    }
+
+    fn traces(&self, store: &dyn Store) -> Traces {
+        let mut jobs = tokio::runtime::Runtime::new().unwrap().block_on(Past::all(store));
+        assert_eq!(jobs.len(), 1, "one key makes one job");
+        let (mut events, mut end) = (Vec::new(), Value::Null);
+        for record in jobs.remove(0).records {
+            match record {
+                Record::Event { event: Event::Metric { name, value, .. }, .. } => {
+                    events.push(json!([name, value.to_string()]));
+                }
+                Record::Event { event, .. } => events.push(serde_json::to_value(event).unwrap()),
+                Record::Called(called) => {
+                    let outcome = match called.outcome {
+                        Outcome::Done { summary, .. } => serde_json::from_str(summary.as_str()).unwrap(),
+                        Outcome::Failed { code, .. } => json!(code),
+                    };
+                    events.push(json!([called.call, called.operation, outcome]));
+                }
+                Record::Ended { end: End::Result(result), .. } => end = serde_json::from_str(result.as_str()).unwrap(),
+                Record::Ended { end: other, .. } => panic!("{other:?}"),
+                _ => {}
             }
-            Record::Ended { end: other, .. } => panic!("{other:?}"),
-            _ => {}
         }
-    }
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(dir).unwrap().flatten() {
-        files.insert(entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap());
-    }
-    // What differs from one job to the next, whatever happens to their hosts.
-    for (step, value) in end.as_array_mut().unwrap().iter_mut().enumerate() {
-        for field in ["id", "trace_id", "unix_ns", "elapsed_ns", "random", "modified"] {
-            if let Some(value) = value["ok"].get_mut(field) {
-                assert!(!value.is_null(), "step {step}");
-                *value = Value::Null;
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(&self.files).unwrap().flatten() {
+            files.insert(entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap());
+        }
+        // What differs from one job to the next, whatever happens to their hosts.
+        for (step, value) in end.as_array_mut().unwrap().iter_mut().enumerate() {
+            for field in ["id", "trace_id", "unix_ns", "elapsed_ns", "random", "modified"] {
+                if let Some(value) = value["ok"].get_mut(field) {
+                    assert!(!value.is_null(), "step {step}");
+                    *value = Value::Null;
+                }
             }
         }
+        Traces { events, end, files }
     }
-    Traces { events, end, files }
+}
+
+/// Lets a host die again and again, and the last one live; says what they leave, and how many records the first wrote.
+fn lives(deaths: &[Death]) -> (u64, Traces) {
+    let (ground, store) = (Ground::new(), Arc::new(Memory::default()) as Arc<dyn Store>);
+    let records: Vec<u64> = deaths.iter().chain([&Death::Never]).map(|death| ground.live(&store, *death)).collect();
+    (records[0], ground.traces(&*store))
 }
 
 #[test]
-fn killed_before_and_after_every_append_a_job_leaves_the_same_traces() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let run = |death: Death| {
-        let store: Arc<dyn Store> = Arc::new(Memory::default());
-        let dir = tempfile::tempdir().unwrap();
-        let appends = live(&store, dir.path(), death);
-        if death != Death::Never {
-            live(&store, dir.path(), Death::Never);
-        }
-        (appends, runtime.block_on(traces(&*store, dir.path())))
-    };
-    let (appends, undisturbed) = run(Death::Never);
-    assert_eq!(undisturbed.files, BTreeMap::from([("a".into(), "onetwothree".into())]), "{undisturbed:#?}");
-    for n in 0..appends {
+fn undisturbed_the_job_does_all_it_was_told_to() {
+    let (_, Traces { events, files, .. }) = lives(&[]);
+    assert_eq!(files, BTreeMap::from([("a".into(), "onetwothree".into())]));
+    // ARCP §9.6: each cost is counted once, and what overdraws the budget ends it.
+    let budget: Vec<_> = events.iter().filter(|event| event[0] == "cost.budget.remaining").cloned().collect();
+    assert_eq!(budget, [json!(["cost.budget.remaining", "0.75"]), json!(["cost.budget.remaining", "-0.05"])]);
+    assert_eq!(events.iter().rfind(|event| event[1] == "fs.append").unwrap()[2], "budget-exhausted");
+}
+
+#[test]
+fn killed_before_and_after_every_record_a_job_leaves_the_same_traces() {
+    let (records, undisturbed) = lives(&[]);
+    for n in 0..records {
         for death in [Death::Before(n), Death::After(n)] {
-            let (_, traces) = run(death);
-            assert_eq!(traces, undisturbed, "{death:?} of {appends}");
+            assert_eq!(lives(&[death]).1, undisturbed, "{death:?} of {records}");
         }
     }
-    println!("{} places to be killed at", appends * 2);
+    println!("{} places to be killed at", records * 2);
+}
+
+#[test]
+fn killed_twice_and_three_times_a_job_leaves_the_same_traces() {
+    let (records, undisturbed) = lives(&[]);
+    let mut random = Random::new();
+    for n in 0..2 * ROUNDS {
+        let deaths: Vec<_> = (0..2 + n / ROUNDS)
+            .map(|_| match random.below(2) {
+                0 => Death::Before(random.below(records)),
+                _ => Death::After(random.below(records)),
+            })
+            .collect();
+        assert_eq!(lives(&deaths).1, undisturbed, "{deaths:?} of {records}");
+    }
+}
+
+/// How often a job is killed twice, and how often three times.
+const ROUNDS: usize = 10;
+
+/// A write that was cut off anywhere, as by a loss of power, is one that nobody was told of: it never was.
+#[test]
+fn whatever_the_last_write_left_of_itself_a_job_leaves_the_same_traces() {
+    let (records, undisturbed) = lives(&[]);
+    let mut random = Random::new();
+    for n in 0..records {
+        let (ground, data) = (Ground::new(), tempfile::tempdir().unwrap());
+        let store = open(data.path());
+        ground.live(&store, Death::After(n));
+        // As it lies on the disk now; a store that is closed would tidy it up.
+        let torn = tempfile::tempdir().unwrap();
+        for name in [FILE.to_owned(), format!("{FILE}-wal")] {
+            fs::copy(data.path().join(&name), torn.path().join(&name)).unwrap();
+        }
+        let length = cut_last_write(&torn.path().join(format!("{FILE}-wal")), &mut random);
+        let store = open(torn.path());
+        ground.live(&store, Death::Never);
+        assert_eq!(ground.traces(&*store), undisturbed, "record {n} of {records}, cut off at {length}");
+    }
+    println!("{records} places to be cut off at");
+}
+
+const FILE: &str = "journal.sqlite";
+
+fn open(dir: &Path) -> Arc<dyn Store> {
+    // What the disk holds is the test's affair, so nobody has to wait for it.
+    let options = SqliteOptions { synchronous: Synchronous::Normal, ..SqliteOptions::default() };
+    Arc::new(Sqlite::open(&dir.join(FILE), options).unwrap())
+}
+
+/// Shortens a write-ahead log to a length that lacks a part of its last write, and says to which.
+///
+/// It is a header, and frames of a header and a page each, of which the last of a write is marked:
+/// <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
+fn cut_last_write(log: &Path, random: &mut Random) -> u64 {
+    const HEADER: usize = 32;
+    const FRAME_HEADER: usize = 24;
+    let bytes = fs::read(log).unwrap();
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    let frame = FRAME_HEADER + number(8) as usize;
+    let ends = (HEADER..bytes.len()).step_by(frame).filter(|at| number(at + 4) != 0).map(|at| (at + frame) as u64);
+    let ends: Vec<u64> = ends.collect();
+    let [.., before, last] = ends[..] else { panic!("a host begins with more than one write") };
+    let length = before + random.below(last - before);
+    fs::OpenOptions::new().write(true).open(log).unwrap().set_len(length).unwrap();
+    length
 }

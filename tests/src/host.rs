@@ -251,7 +251,7 @@ impl TestHost {
 
     /// Moves the clock by `step` again and again until `future` is done.
     ///
-    /// For what waits since a moment that the test does not know. Agents sleep by the machine's clock, not by this one.
+    /// For what waits since a moment that the test does not know.
     ///
     /// # Panics
     ///

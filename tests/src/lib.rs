@@ -8,20 +8,38 @@
 
 pub mod host;
 pub mod http;
+pub mod journals;
 pub mod mortal;
 pub mod program;
+pub mod random;
 pub mod raw;
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{fs, future::Future, path::Path, time::Duration};
 
 pub use host::{Builder, TestHost};
 pub use leasehold::{client::Client, config::MountMode};
 pub use leasehold_core::error::ErrorCode;
 pub use raw::{RawClient, Reply, Run};
+use tempfile::TempDir;
 
 /// The folder of the agents under test: every example in Rust, and the guests of the suites.
 pub fn agents_dir() -> &'static Path {
     Path::new(env!("LEASEHOLD_TEST_AGENTS"))
+}
+
+/// A folder of some of them, of which a test can make what it likes, and which a host reads faster than all.
+///
+/// # Panics
+///
+/// If one of them cannot be copied.
+#[must_use]
+pub fn some_agents(names: &[&str]) -> TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    for name in names {
+        let file = format!("{name}@1.0.0.wasm");
+        fs::copy(agents_dir().join(&file), dir.path().join(&file)).expect("an agent under test can be copied");
+    }
+    dir
 }
 
 /// A folder that hosts of all test processes share. It holds compiled agents, which are the same for all.
