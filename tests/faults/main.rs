@@ -3,5 +3,6 @@
 mod killed;
 mod replay;
 mod retention;
+mod sessions;
 mod sockets;
 mod store;
