@@ -41,6 +41,8 @@ pub struct Host {
     sqlite: Option<Arc<Sqlite>>,
     /// What removes old jobs; it may stop at any moment.
     retention: AbortOnDropHandle<()>,
+    /// What forgets sessions; it may stop at any moment, too.
+    expiry: AbortOnDropHandle<()>,
     live_agents: usize,
     /// The token that was made because there was none.
     made_token: Option<Secret>,
@@ -105,9 +107,9 @@ impl Host {
         let jobs =
             Jobs::new(world, sandbox, Arc::clone(&registry), Arc::clone(&policy), live_agents, retention.clone());
         jobs.recover().await.map_err(|error| StartError::new("the journals cannot be read", format!("{error:#}")))?;
-        let retention = Retention::new(Arc::clone(&jobs), retention, config.session().resume_window);
+        let session = config.session();
+        let retention = Retention::new(Arc::clone(&jobs), retention, session.resume_window);
         let retention = AbortOnDropHandle::new(tokio::spawn(retention.run()));
-        let (stopping, session) = (CancellationToken::new(), config.session());
         let sessions = Sessions::new(
             Arc::clone(&store),
             jobs.world().clock.clone(),
@@ -122,9 +124,9 @@ impl Host {
             .recover()
             .await
             .map_err(|error| StartError::new("the sessions cannot be read", format!("{error:#}")))?;
-        tokio::spawn(Arc::clone(&sessions).keep(stopping.clone()));
-        let desk = Arc::new(Desk { jobs, sessions, registry, policy, session, stopping });
-        Ok(Self { config, desk, store, sqlite, retention, live_agents, made_token })
+        let expiry = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).run()));
+        let desk = Arc::new(Desk { jobs, sessions, registry, policy, session, stopping: CancellationToken::new() });
+        Ok(Self { config, desk, store, sqlite, retention, expiry, live_agents, made_token })
     }
 
     /// Registers the agents of the configured folder, and lets the jobs go on that an earlier host did not end. What is
@@ -212,6 +214,7 @@ impl Host {
     /// Stops the jobs where they are and closes the store. The next host on the same data goes on with them.
     pub async fn close(self) {
         self.retention.abort();
+        self.expiry.abort();
         self.desk.jobs.stop(Duration::from_secs(self.config.server.drain_sec.into())).await;
         if let Some(sqlite) = &self.sqlite {
             sqlite.close().await;

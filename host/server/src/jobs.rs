@@ -100,6 +100,24 @@ struct Entry {
     running: Option<Running>,
 }
 
+impl Index {
+    fn remove(&mut self, job_id: JobId) {
+        let Some(Entry { principal, session_id, ordinal, .. }) = self.jobs.remove(&job_id) else { return };
+        if let Some(mine) = self.by_principal.get_mut(&principal) {
+            mine.remove(&job_id);
+            if mine.is_empty() {
+                self.by_principal.remove(&principal);
+            }
+        }
+        if let Some(jobs) = self.by_session.get_mut(&session_id) {
+            jobs.remove(&(ordinal, job_id));
+            if jobs.is_empty() {
+                self.by_session.remove(&session_id);
+            }
+        }
+    }
+}
+
 impl Entry {
     /// Ends the job in the listing, once (ARCP §7.3).
     fn end(&mut self, status: Status) {
@@ -387,15 +405,7 @@ impl Jobs {
 
     /// Takes a job that is about to be removed out of the listing.
     pub fn forget(&self, job_id: JobId) {
-        let mut index = self.index();
-        if let Some(entry) = index.jobs.remove(&job_id)
-            && let Some(mine) = index.by_principal.get_mut(&entry.principal)
-        {
-            mine.remove(&job_id);
-            if mine.is_empty() {
-                index.by_principal.remove(&entry.principal);
-            }
-        }
+        self.index().remove(job_id);
     }
 
     /// Says whether all that jobs may have written has been written, so that no new one may begin.
@@ -543,16 +553,7 @@ impl Jobs {
             && let Some(oldest) = index.ended.pop_front()
         {
             // One that was removed has left already.
-            let Some(entry) = index.jobs.remove(&oldest) else { continue };
-            if let Some(mine) = index.by_principal.get_mut(&entry.principal) {
-                mine.remove(&oldest);
-            }
-            if let Some(jobs) = index.by_session.get_mut(&entry.session_id) {
-                jobs.remove(&(entry.ordinal, oldest));
-                if jobs.is_empty() {
-                    index.by_session.remove(&entry.session_id);
-                }
-            }
+            index.remove(oldest);
         }
     }
 }

@@ -384,15 +384,12 @@ impl Sessions {
         }
     }
 
-    /// Calls [`expire`](Self::expire) every now and then until `stopping`.
-    pub async fn keep(self: Arc<Self>, stopping: CancellationToken) {
+    /// Calls [`expire`](Self::expire) now and then, for ever.
+    pub async fn run(self: Arc<Self>) {
         let pause = (self.bounds.resume_window / 10).clamp(Duration::from_secs(1), Duration::from_secs(60));
         loop {
-            let next = self.clock.now().saturating_add(pause);
-            tokio::select! {
-                () = stopping.cancelled() => return,
-                () = self.clock.sleep_until(next) => self.expire(self.clock.now()).await,
-            }
+            self.clock.sleep_until(self.clock.now().saturating_add(pause)).await;
+            self.expire(self.clock.now()).await;
         }
     }
 
