@@ -10,6 +10,7 @@ mod memory;
 mod peers;
 mod pieces;
 mod program;
+mod restart;
 
 use std::{
     env,
@@ -43,11 +44,14 @@ fn main() {
     println!("| what | measured | goal |\n|---|---|---|");
     println!("| others on this machine: load average of the last minute, before | {} | ~0 |", load_average());
     type Part = fn(&tokio::runtime::Runtime) -> Vec<Row>;
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 9] = [
         ("gate", |_| pieces::gate()),
         ("call", |runtime| runtime.block_on(pieces::denied_call())),
         ("sandbox", |runtime| runtime.block_on(pieces::sandbox())),
         ("echo", |runtime| runtime.block_on(load::echo())),
+        ("replay", |runtime| runtime.block_on(restart::played_again())),
+        ("restart", |runtime| runtime.block_on(restart::restart())),
+        ("stores", |runtime| runtime.block_on(restart::stores())),
         ("memory", |runtime| runtime.block_on(memory::memory())),
         ("peers", |runtime| runtime.block_on(peers::python())),
     ];
