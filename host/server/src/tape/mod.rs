@@ -141,6 +141,8 @@ struct State {
     /// Observations that are not written down yet.
     unwritten: Vec<Observation>,
     asks: u64,
+    /// The last question whose answer was written down, or is about to be.
+    observed_ask: u64,
     calls: u64,
     events: u64,
     now: Timestamp,
@@ -194,6 +196,7 @@ impl Tape {
             observed: VecDeque::new(),
             unwritten: Vec::new(),
             asks: 0,
+            observed_ask: 0,
             calls: 0,
             events: 0,
             now: began,
@@ -283,7 +286,12 @@ impl Tape {
                 return;
             }
             self.go_live(state).await;
-            // Since when it waits must outlive the host, or it would wait all over again.
+            // Since when it waits must outlive the host, or it would wait all over again; the last question before it
+            // was the time, which may have been no news.
+            if state.observed_ask < state.asks {
+                let now = state.now;
+                self.note(state, Saw::Time(now));
+            }
             self.write_observations(state);
         }
         let left = moment.saturating_since(self.clock.now());
@@ -481,6 +489,7 @@ impl Tape {
                 Some(Observation { ask, .. }) if *ask > asks => return Answer::Same,
                 Some(Observation { ask, .. }) if *ask == asks => {
                     let saw = state.observed.pop_front().map(|observation| observation.saw);
+                    state.observed_ask = asks;
                     return saw.map_or(Answer::Same, Answer::New);
                 }
                 Some(_) => match self.diverged(state, "another look", "this one").await {},
@@ -504,6 +513,7 @@ impl Tape {
     }
 
     fn note(&self, state: &mut State, saw: Saw) {
+        state.observed_ask = state.asks;
         state.unwritten.push(Observation { ask: state.asks, saw });
         if state.unwritten.len() >= OBSERVATIONS_MAX {
             self.write_observations(state);
