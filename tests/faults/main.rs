@@ -1,6 +1,8 @@
 //! A host that is killed, a disk that fails: what was shown is kept, and what was accepted has an end.
 
+mod idle;
 mod killed;
+mod recovery;
 mod replay;
 mod retention;
 mod sessions;

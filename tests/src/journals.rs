@@ -10,7 +10,9 @@ use leasehold_core::{
     protocol::event::Event,
 };
 
-use crate::within;
+use tokio::time::timeout;
+
+use crate::PATIENCE;
 
 /// How many records are read at once.
 const PAGE: usize = 1000;
@@ -65,9 +67,18 @@ impl Past {
     ///
     /// # Panics
     ///
-    /// If it does not end, and as [`of`](Self::of).
+    /// As [`until`](Self::until).
     pub async fn ended(store: &dyn Store, job_id: JobId) -> Self {
-        let ended = async {
+        Self::until(store, job_id, |newest| matches!(newest, Record::Ended { .. })).await
+    }
+
+    /// Waits until the newest record of a job is a certain one, and reads its journal.
+    ///
+    /// # Panics
+    ///
+    /// If it never is, and as [`of`](Self::of).
+    pub async fn until(store: &dyn Store, job_id: JobId, is_it: impl Fn(&Record) -> bool) -> Self {
+        let waiting = async {
             let stream = journal::stream(job_id);
             let mut seen = Position::ZERO;
             loop {
@@ -75,13 +86,15 @@ impl Past {
                 let page = store.read(&stream, seen, PAGE).await.expect("a journal can be read");
                 let Some(last) = page.last() else { continue };
                 seen = last.position;
-                if matches!(Record::decode(&last.bytes), Ok(Record::Ended { .. })) {
+                if is_it(&Record::decode(&last.bytes).expect("a record is one of ours")) {
                     return;
                 }
             }
         };
-        within(format_args!("the end of {job_id}"), ended).await;
-        Self::of(store, job_id).await
+        match timeout(PATIENCE, waiting).await {
+            Ok(()) => Self::of(store, job_id).await,
+            Err(_) => panic!("waited in vain for {:#?} to go on", Self::of(store, job_id).await),
+        }
     }
 
     /// How the job ended.

@@ -9,6 +9,7 @@
 pub mod host;
 pub mod http;
 pub mod journals;
+pub mod life;
 pub mod mortal;
 pub mod program;
 pub mod random;
