@@ -5,6 +5,7 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,7 @@ pub(super) fn hold(file: &Path) -> Result<File, StoreError> {
     let path = PathBuf::from(path);
     let io = |error| StoreError::Io(format!("cannot open {}: {error}", path.display()));
     let mut held = private(OpenOptions::new().read(true).write(true).create(true)).open(&path).map_err(io)?;
-    match held.try_lock() {
+    match try_for_a_moment(&held) {
         Ok(()) => {
             let written = held.set_len(0).and_then(|()| write!(held, "process {}", std::process::id()));
             written.map(|()| held).map_err(io)
@@ -36,6 +37,18 @@ pub(super) fn hold(file: &Path) -> Result<File, StoreError> {
             Err(StoreError::InUse { file: file.to_owned(), holder })
         }
         Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+/// Tries to lock a file. One who is on his way out is waited for, as is a process that was just forked from one who holds
+/// the lock and has not begun to run its own program.
+fn try_for_a_moment(file: &File) -> Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => thread::sleep(LOCK_PATIENCE / 50),
+            outcome => return outcome,
+        }
     }
 }
 
@@ -76,14 +89,14 @@ fn check_format(connection: &Connection) -> Result<i32, OpenError> {
 }
 
 pub(super) fn open_for_writing(file: &Path, options: &SqliteOptions) -> Result<Connection, OpenError> {
-    refuse_a_log_alone(file)?;
+    refuse_what_is_left(file)?;
     // SQLite would make the file readable to all, and its log likewise.
     drop(private(OpenOptions::new().write(true).create(true)).open(file)?);
     let mut connection =
         Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let version = check_format(&connection)?;
-    if version != 0 {
+    if version != 0 && !options.check_time.is_zero() {
         check_structure(&mut connection, options.check_time)?;
     }
     let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -118,18 +131,39 @@ pub(super) fn open_for_writing(file: &Path, options: &SqliteOptions) -> Result<C
     Ok(connection)
 }
 
-/// Refuses a file that has lost everything but its log, which SQLite would take for a fresh one and delete.
-fn refuse_a_log_alone(file: &Path) -> Result<(), OpenError> {
+/// Refuses what SQLite would take for a fresh file: one of a few bytes, and one that has lost everything but its log,
+/// which SQLite would delete.
+fn refuse_what_is_left(file: &Path) -> Result<(), OpenError> {
     let mut log = OsString::from(file);
     log.push("-wal");
-    let is_empty = |path: &Path| std::fs::metadata(path).map_or(true, |metadata| metadata.len() == 0);
-    if is_empty(file) && !is_empty(Path::new(&log)) {
-        let log = log.display();
-        return Err(OpenError::Unusable(format!(
-            "is empty or gone, and its log {log} is not; {WAY_OUT}; without that, move the log away"
-        )));
+    let size_bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    match (size_bytes(file), size_bytes(Path::new(&log))) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(OpenError::Unusable(format!(
+            "is empty or gone, and its log {} is not; {WAY_OUT}; without that, move the log away",
+            log.display()
+        ))),
+        (1..HEADER_BYTES, _) => {
+            Err(OpenError::Unusable(format!("is not a store, or all but its beginning is gone; {WAY_OUT}")))
+        }
+        // A log may hold the last page, should a crash have cut off its copying.
+        (size_bytes, 0) if size_bytes % page_bytes(file)? != 0 => {
+            Err(OpenError::Unusable(format!("is damaged (its end is gone); {WAY_OUT}")))
+        }
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// The size of the file's pages, or 1 if it says none.
+fn page_bytes(file: &Path) -> std::io::Result<u64> {
+    let mut header = [0; 18];
+    File::open(file)?.read_exact(&mut header)?;
+    let is_database = header.starts_with(b"SQLite format 3\0");
+    Ok(match u16::from_be_bytes([header[16], header[17]]) {
+        1 if is_database => 1 << 16,
+        size if is_database && size.is_power_of_two() => size.into(),
+        _ => 1,
+    })
 }
 
 /// Looks for pages that contradict each other, for no longer than `check_time`.
@@ -203,6 +237,10 @@ impl OpenError {
     pub(super) fn of(self, file: &Path) -> StoreError {
         match self {
             Self::Unusable(reason) => StoreError::Unusable { file: file.to_owned(), reason },
+            // It understands our statements, so it must be the file that it does not.
+            Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
+                StoreError::Unusable { file: file.to_owned(), reason: format!("is damaged ({error}); {WAY_OUT}") }
+            }
             Self::Sqlite(error) => failure("open", file, &error),
             Self::Io(error) => StoreError::Io(format!("cannot open {}: {error}", file.display())),
         }
@@ -251,8 +289,14 @@ const FORMATS: [&str; FORMAT_VERSION as usize] = [
 /// The greatest place that fits a key.
 const ID_MAX: i64 = 0x7fff_ffff;
 
+/// What a file of SQLite begins with.
+const HEADER_BYTES: u64 = 100;
+
 /// How many steps a check takes between two looks at the time, well below a millisecond.
 const CHECK_STEPS: i32 = 1000;
+
+/// How long to wait for another process that is about to let go of the file.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long to bear with a tool, such as a backup, that has locked the file.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

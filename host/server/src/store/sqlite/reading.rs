@@ -6,13 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Type};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, params, types::Type};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Head,
-    file::{failure, open_for_reading},
+    file::{failure, is_damage, open_for_reading},
 };
 use crate::store::{Begun, Position, StoreError, Stored, StreamId, lock, page};
 
@@ -119,33 +119,52 @@ pub(super) fn select_streams(
     after: Option<&StreamId>,
     limit: usize,
 ) -> rusqlite::Result<Vec<(StreamId, Position)>> {
-    let mut select = connection.prepare_cached(
-        "SELECT name, coalesce((SELECT key & 4294967295 FROM records
-                                WHERE key > (id << 32) AND key <= ((id << 32) | 4294967295)
-                                ORDER BY key DESC LIMIT 1), trimmed)
-         FROM streams WHERE name >= ?1 AND name < ?2 AND name > ?3 ORDER BY name LIMIT ?4",
-    )?;
     // Every character of a name sorts before this one, so between the two is what begins with the prefix.
     let end = format!("{prefix}\u{7f}");
-    let rows = select.query_map(params![prefix, end, after.map_or("", StreamId::as_str), sql_limit(limit)], |row| {
-        Ok((name(row, 0)?, Position::new(row.get::<_, u32>(1)?.into())))
-    })?;
-    rows.collect()
+    let listed = select_list(
+        connection,
+        "name >= ?1 AND name < ?2 AND name > ?3 ORDER BY name LIMIT ?4",
+        params![prefix, end, after.map_or("", StreamId::as_str), sql_limit(limit)],
+    )?;
+    Ok(listed.into_iter().map(|begun| (begun.stream, begun.last)).collect())
 }
 
 pub(super) fn select_begun(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Begun>> {
-    let mut select = connection.prepare_cached(
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    select_list(connection, "number > ?1 ORDER BY number LIMIT ?2", params![after, sql_limit(limit)])
+}
+
+/// Lists streams. One whose end is damaged does not keep the others from being listed: it seems to have no records, and
+/// whoever reads it or appends to it learns of the damage.
+fn select_list(connection: &Connection, which: &str, params: impl Params + Copy) -> rusqlite::Result<Vec<Begun>> {
+    let mut select = connection.prepare_cached(&format!(
         "SELECT number, name, coalesce((SELECT key & 4294967295 FROM records
                                         WHERE key > (id << 32) AND key <= ((id << 32) | 4294967295)
                                         ORDER BY key DESC LIMIT 1), trimmed)
-         FROM streams WHERE number > ?1 ORDER BY number LIMIT ?2",
-    )?;
-    let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let rows = select.query_map([after, sql_limit(limit)], |row| {
-        let number = row.get::<_, i64>(0)?.cast_unsigned();
-        Ok(Begun { number, stream: name(row, 1)?, last: Position::new(row.get::<_, u32>(2)?.into()) })
-    })?;
-    rows.collect()
+         FROM streams WHERE {which}"
+    ))?;
+    match select.query_map(params, begun)?.collect() {
+        Err(error) if is_damage(&error) => {}
+        listed => return listed,
+    }
+    let mut select = connection.prepare_cached(&format!("SELECT number, name, trimmed FROM streams WHERE {which}"))?;
+    let mut listed: Vec<Begun> = select.query_map(params, begun)?.collect::<rusqlite::Result<_>>()?;
+    for begun in &mut listed {
+        match select_head(connection, &begun.stream) {
+            Ok(head) => begun.last = head.last(),
+            Err(error) if is_damage(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listed)
+}
+
+fn begun(row: &Row<'_>) -> rusqlite::Result<Begun> {
+    let name = row.get_ref(1)?.as_str()?;
+    let stream = StreamId::new(name)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error)))?;
+    let number = row.get::<_, i64>(0)?.cast_unsigned();
+    Ok(Begun { number, stream, last: Position::new(row.get::<_, u32>(2)?.into()) })
 }
 
 /// The pages in use; those that were given back stay in the file for what comes.
@@ -153,11 +172,6 @@ pub(super) fn select_size_bytes(connection: &Connection) -> rusqlite::Result<u64
     let number = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, u32>(0)).map(u64::from);
     let pages = number("PRAGMA page_count")?.saturating_sub(number("PRAGMA freelist_count")?);
     Ok(pages * number("PRAGMA page_size")?)
-}
-
-fn name(row: &Row<'_>, column: usize) -> rusqlite::Result<StreamId> {
-    StreamId::new(row.get_ref(column)?.as_str()?)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 
 /// The key of a record: the stream's place in the file and the position in one integer, which is the table's own row number.
