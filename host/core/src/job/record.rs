@@ -106,6 +106,7 @@ pub struct Accepted {
     /// Where all randomness of the agent comes from.
     pub seed: Seed,
     /// The name of the limits the agent runs under, which a replay needs unchanged.
+    #[serde(default)]
     pub limits: String,
     /// SHA-256 of the submission's parameters in hexadecimal digits, if it has an idempotency key (§7.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,7 +146,17 @@ impl Serialize for Seed {
 
 impl<'de> Deserialize<'de> for Seed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Digits(String),
+            /// As hosts wrote it that did not use it.
+            Number(u64),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Digits(text) => text,
+            Written::Number(number) => format!("{number:064x}"),
+        };
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let bytes = text.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>();
         let seed = bytes.and_then(|bytes| bytes.try_into().ok()).map(Self);

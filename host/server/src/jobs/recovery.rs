@@ -50,9 +50,12 @@ struct Tail {
 impl Tail {
     fn of(records: impl IntoIterator<Item = Record>) -> Self {
         let mut tail = Self::default();
+        let mut begun = true;
         for record in records {
             match record {
-                Record::Started { .. } => tail.stops += 1,
+                // The first run takes nothing up again.
+                Record::Accepted(_) => begun = false,
+                Record::Started { .. } => tail.stops += u32::from(std::mem::replace(&mut begun, true)),
                 Record::Ended { end, .. } => tail.status = Some(end.status()),
                 Record::Intent(intent) => {
                     (tail.in_flight, tail.stops) = (Some(intent), 0);
@@ -61,7 +64,7 @@ impl Tail {
                     (tail.in_flight, tail.stops) = (None, 0);
                 }
                 Record::Resumed { .. } | Record::Observed(_) | Record::Event { .. } => tail.stops = 0,
-                Record::Accepted(_) | Record::Cancelling { .. } => {}
+                Record::Cancelling { .. } => {}
             }
         }
         tail
@@ -158,7 +161,7 @@ impl Jobs {
         stops: u32,
     ) -> Result<(Arc<crate::agents::registry::Agent>, Arc<Limits>), String> {
         let most = self.world.limits.replays_max;
-        if stops > most {
+        if stops >= most {
             return Err(format!(
                 "the host was stopped {most} times in a row while it took the job up again, so the job is given up"
             ));
