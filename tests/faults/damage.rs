@@ -14,7 +14,7 @@ use leasehold::{
     journal,
     store::{
         Position, Store, StoreError, StreamId,
-        sqlite::{Sqlite, SqliteOptions},
+        sqlite::{Sqlite, SqliteOptions, Synchronous},
     },
 };
 use leasehold_tests::{TestHost, within};
@@ -35,9 +35,10 @@ impl World {
     async fn closed() -> Self {
         let mut world = Self { folder: tempfile::tempdir().unwrap(), streams: BTreeMap::new() };
         let store = world.open(SqliteOptions::default()).unwrap();
-        for number in 0..200 {
+        for number in 0..60 {
             let stream = StreamId::new(&format!("job/{number:03}")).unwrap();
-            let records: Vec<_> = (0..4).map(|n| Bytes::from(format!("{stream} {n} ").repeat(40 + number))).collect();
+            let records: Vec<_> =
+                (0..4).map(|n| Bytes::from(format!("{stream} {n} ").repeat(40 + 6 * number))).collect();
             store.append(&stream, Position::ZERO, records.clone()).await.unwrap();
             world.streams.insert(stream, records);
         }
@@ -86,7 +87,7 @@ impl World {
 }
 
 fn check_nothing() -> SqliteOptions {
-    SqliteOptions { check_time: Duration::ZERO, ..SqliteOptions::default() }
+    SqliteOptions { check_time: Duration::ZERO, synchronous: Synchronous::Normal, ..SqliteOptions::default() }
 }
 
 fn check_everything() -> SqliteOptions {
@@ -149,7 +150,7 @@ async fn a_damaged_header_costs_nothing_or_is_refused() {
     let whole = world.bytes();
     let (mut refused, mut harmless) = (0, 0);
     for at in 0..100 {
-        for flip in [0x01, 0x80, 0xff] {
+        for flip in [0x01, 0xff] {
             let mut damaged = whole.clone();
             damaged[at] ^= flip;
             world.put(&damaged, None);
