@@ -198,7 +198,8 @@ async fn a_wrong_token_is_refused_without_a_hint_and_harms_nothing() {
     let host = TestHost::new().await;
     let (client, old) = session(&host).await;
     client.hang_up();
-    let (client, ticket) = come_back(&host, &old, 0).await;
+    let (mut client, ticket) = come_back(&host, &old, 0).await;
+    client.settle().await;
     client.hang_up();
     let (other, others) = session(&host).await;
     other.hang_up();
@@ -226,6 +227,29 @@ async fn a_wrong_token_is_refused_without_a_hint_and_harms_nothing() {
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
     come_back(&host, &ticket, 0).await;
+}
+
+/// ARCP §6.3: "The resume token rotates on every successful welcome": one that got lost was none.
+#[tokio::test]
+async fn a_client_whose_welcome_was_lost_comes_again_with_the_token_it_has() {
+    let host = TestHost::new().await;
+    let (mut client, old) = session(&host).await;
+    chatty(&mut client, 3, 0).await;
+    numbered(&mut client, 4).await;
+    client.hang_up();
+    for _ in 0..3 {
+        let mut client = RawClient::standing_at(host.connect(), 2);
+        client.send("session.hello", returning(ALICE, resume(&old, 2))).await;
+        // It is on its way, and the client never hears of it.
+        client.recv().await;
+        client.hang_up();
+    }
+    let (mut client, new) = come_back(&host, &old, 2).await;
+    assert_eq!(numbered(&mut client, 4).await.len(), 2);
+    client.settle().await;
+    client.hang_up();
+    assert_eq!(refused(&host, ALICE, resume(&old, 2)).await.outcome(), Err(ResumeWindowExpired));
+    come_back(&host, &new, 4).await;
 }
 
 #[tokio::test]

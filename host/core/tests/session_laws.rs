@@ -450,7 +450,7 @@ fn opened(features: &[String]) -> Opened {
 }
 
 fn token() -> LogRecord {
-    LogRecord::Token { at: NOW, sha256: String::new() }
+    LogRecord::Token { at: NOW, sha256: String::new(), used: None }
 }
 
 fn accepted(n: u128, submission: &Submission) -> Accepted {

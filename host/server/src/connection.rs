@@ -180,6 +180,9 @@ impl Driver {
 
     /// What came over the wire.
     async fn incoming(&mut self, incoming: Incoming) -> Result<Option<Ending>, TransportError> {
+        if let (Some(attached), Incoming::Text(_) | Incoming::Alive) = (&mut self.attached, &incoming) {
+            attached.heard();
+        }
         let input = match incoming {
             Incoming::Text(text) => Input::Frame(client::decode(&text)),
             Incoming::Alive => Input::Alive,
@@ -233,10 +236,15 @@ impl Driver {
             for output in self.session.handle(now, clock::fresh(now), input) {
                 match output {
                     Output::Send(message) => {
-                        if matches!(message, ServerMessage::Welcome(_)) {
+                        let is_welcome = matches!(message, ServerMessage::Welcome(_));
+                        if is_welcome {
                             self.transport.admit();
                         }
                         self.send(&message).await?;
+                        if is_welcome && self.attached.as_ref().is_some_and(Attached::is_unheard) {
+                            // The answer tells that the client has its new token.
+                            self.transport.ping().await?;
+                        }
                     }
                     Output::Authenticate { who, claim } => next = Some(self.authenticate(who, claim).await),
                     Output::Submit(submission) => self.submit(*submission),

@@ -3,8 +3,14 @@
 //! A session is attached to a connection or parked, and what is kept of a
 //! parked one in memory is a few words. Everything else stands in its stream
 //! and in the journals of its jobs, so it makes no difference whether the host
-//! was restarted meanwhile. A session that waited longer than the resume window
-//! is forgotten, and so is the oldest if too many wait.
+//! was restarted meanwhile.
+//!
+//! Each welcome has a new token. The one that the client came with counts on
+//! until the client is heard again: a welcome that was lost with its connection,
+//! or with its host, must not have taken the session from the client.
+//!
+//! A session that waited longer than the resume window is forgotten, and so is
+//! the oldest if too many wait.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -84,6 +90,8 @@ struct Entry {
     principal: Principal,
     /// SHA-256 of the newest token.
     token: [u8; 32],
+    /// That of the token it was given for, until the client has shown that it was welcomed.
+    used: Option<[u8; 32]>,
     presence: Presence,
 }
 
@@ -162,12 +170,12 @@ impl Sessions {
     ) -> Result<(Attached, Secret), Refusal> {
         let at = self.clock.now();
         let opened = Opened { at, principal: principal.clone(), features, dialect: dialect.name.to_owned() };
-        let (secret, token, record) = fresh_token(session_id, at);
+        let (secret, token, record) = fresh_token(session_id, at, None);
         let records = [LogRecord::Opened(opened.clone()), record.clone()];
         let writer = self.writer(session_id, Position::ZERO, &records).await?;
         let connection = Connection::default();
         let presence = Presence::Attached(connection.clone());
-        self.state().entries.insert(session_id, Entry { principal, token, presence });
+        self.state().entries.insert(session_id, Entry { principal, token, used: None, presence });
         let seat = Seat { sessions: Arc::clone(self), session_id, connection, since: None };
         Ok((Attached { seat, writer, opened, token: record, checkpoint: None }, secret))
     }
@@ -204,11 +212,12 @@ impl Sessions {
         };
         self.catch_up(&mut resumed).await.map_err(unreadable)??;
         // Last of all: a refusal takes nothing from the client.
-        let (secret, token, record) = fresh_token(session_id, self.clock.now());
+        let used = digest(&resume.token);
+        let (secret, token, record) = fresh_token(session_id, self.clock.now(), Some(used));
         let records: Vec<LogRecord> = missing.into_iter().chain([record.clone()]).collect();
         let writer = self.writer(session_id, last, &records).await?;
         if let Some(entry) = self.state().entries.get_mut(&session_id) {
-            entry.token = token;
+            (entry.token, entry.used) = (token, Some(used));
         }
         seat.since = None;
         Ok(Found { attached: Attached { seat, writer, opened, token: record, checkpoint }, token: secret, resumed })
@@ -244,8 +253,9 @@ impl Sessions {
         let mut state = self.state();
         let state = &mut *state;
         let entry = named.and_then(|session_id| Some((session_id, state.entries.get_mut(&session_id)?)));
-        let known = entry.as_ref().map_or([0; 32], |(_, entry)| entry.token);
-        let right = bool::from(known.ct_eq(&presented)) && same_name;
+        let (newest, used) = entry.as_ref().map_or(([0; 32], None), |(_, entry)| (entry.token, entry.used));
+        let known = newest.ct_eq(&presented) | used.unwrap_or(newest).ct_eq(&presented);
+        let right = bool::from(known) && same_name;
         let Some((session_id, entry)) = entry.filter(|(_, entry)| right && entry.principal == *principal) else {
             return Err(expired());
         };
@@ -353,10 +363,11 @@ impl Sessions {
         // Nothing was durable of it, so its client was never welcomed.
         let (Some(opened), Some(token)) = (history.opened(), history.token()) else { return Ok(()) };
         let token = undigits(token).ok_or_else(|| anyhow::anyhow!("its token is none"))?;
+        let used = history.used_token().and_then(undigits);
         let (principal, since) = (opened.principal.clone(), history.parked().unwrap_or(now));
         let presence = Presence::Parked { since };
         let mut state = self.state();
-        state.entries.insert(session_id, Entry { principal, token, presence });
+        state.entries.insert(session_id, Entry { principal, token, used, presence });
         state.park(session_id, since, &self.bounds);
         Ok(())
     }
@@ -458,6 +469,21 @@ impl Attached {
         self.seat.session_id
     }
 
+    /// Whether it is not known that the client has had its welcome.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        matches!(self.token, LogRecord::Token { used: Some(_), .. })
+    }
+
+    /// Takes note that the client has had its welcome, so that the token it came with is worth nothing any more.
+    pub fn heard(&mut self) {
+        let LogRecord::Token { used: used @ Some(_), .. } = &mut self.token else { return };
+        *used = None;
+        if let Some(entry) = self.seat.sessions.state().entries.get_mut(&self.seat.session_id) {
+            entry.used = None;
+        }
+    }
+
     /// Set when the client has come back on another connection.
     #[must_use]
     pub fn detached(&self) -> &CancellationToken {
@@ -540,13 +566,17 @@ fn stream(session_id: SessionId) -> StreamId {
 }
 
 /// Makes a token: the secret, its digest, and the record of it.
-fn fresh_token(session_id: SessionId, at: Timestamp) -> (Secret, [u8; 32], LogRecord) {
+fn fresh_token(session_id: SessionId, at: Timestamp, used: Option<[u8; 32]>) -> (Secret, [u8; 32], LogRecord) {
     let session = session_id.to_string();
     let ulid = session.rsplit('_').next().unwrap_or_default();
     let secret = Secret::new(format!("{TOKEN}{ulid}_{:032x}", clock::random_u128()));
     let token = digest(&secret);
-    let digits = |byte: &u8| format!("{byte:02x}");
-    (secret, token, LogRecord::Token { at, sha256: token.iter().map(digits).collect() })
+    (secret, token, LogRecord::Token { at, sha256: digits(token), used: used.map(digits) })
+}
+
+/// Writes a digest as it stands in a record.
+fn digits(digest: [u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn digest(token: &Secret) -> [u8; 32] {

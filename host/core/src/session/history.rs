@@ -31,6 +31,7 @@ const RESUME_WEIGHT: usize = 16;
 pub struct History {
     opened: Option<Opened>,
     token: Option<String>,
+    used: Option<String>,
     parked: Option<Timestamp>,
     /// The first number that can be made again.
     floor: u64,
@@ -85,8 +86,8 @@ impl History {
         self.parked = None;
         match record {
             LogRecord::Opened(_) => {}
-            LogRecord::Token { sha256, .. } => {
-                self.token = Some(sha256);
+            LogRecord::Token { sha256, used, .. } => {
+                (self.token, self.used) = (Some(sha256), used);
                 self.written += RESUME_WEIGHT;
             }
             LogRecord::Parked { at } => self.parked = Some(at),
@@ -132,6 +133,12 @@ impl History {
     #[must_use]
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
+    }
+
+    /// SHA-256 of the token for which the newest was given.
+    #[must_use]
+    pub fn used_token(&self) -> Option<&str> {
+        self.used.as_deref()
     }
 
     /// Since when its client is gone, if that was written down.

@@ -21,12 +21,15 @@ use crate::{
 pub enum LogRecord {
     /// The session was welcomed; written again before a [`Checkpoint`], so that a stream begins with it.
     Opened(Opened),
-    /// The token of the newest welcome; those before it are worth nothing.
+    /// The token of the newest welcome; those before it are worth nothing, but for the one it was given for.
     Token {
         /// When.
         at: Timestamp,
         /// SHA-256 of the token in hexadecimal digits; the token itself is kept nowhere.
         sha256: String,
+        /// That of the token with which the client came, and comes again if the welcome did not reach it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        used: Option<String>,
     },
     /// The session is given a job's records from now on.
     Follow(Follow),
