@@ -248,6 +248,7 @@ fn listen(
 pub struct Serve {
     command: Command,
     listen: String,
+    agents: PathBuf,
     data: PathBuf,
     temporary: Option<TempDir>,
 }
@@ -268,12 +269,13 @@ impl Serve {
     pub async fn on(data: &Path) -> Self {
         let mut command = leasehold();
         command.args(["serve", "--json", "--log-format", "json"]);
-        command.arg("--agents").arg(agents_dir()).arg("--data").arg(data);
+        command.arg("--data").arg(data);
         for name in [ALICE, BOB] {
             command.arg("--token").arg(format!("{name}={}", token(name)));
         }
         compiled_agents(data).await;
-        Self { command, listen: "127.0.0.1:0".to_owned(), data: data.to_owned(), temporary: None }
+        let (listen, agents) = ("127.0.0.1:0".to_owned(), agents_dir().to_owned());
+        Self { command, listen, agents, data: data.to_owned(), temporary: None }
     }
 
     /// Takes the place of a host that is gone, so that its clients find it.
@@ -295,17 +297,61 @@ impl Serve {
         self
     }
 
+    /// Registers the agents of another folder.
+    #[must_use]
+    pub fn agents(mut self, dir: &Path) -> Self {
+        self.agents = dir.to_owned();
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Panics
     ///
     /// If it does not get ready.
-    pub async fn start(mut self) -> Served {
-        self.command.args(["--listen", &self.listen]);
-        let running = Running::start(self.command);
-        let ready = running.stdout(|line| serde_json::from_str::<Value>(line).ok()).await;
+    pub async fn start(self) -> Served {
+        self.spawn().ready().await
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[must_use]
+    pub fn spawn(mut self) -> Starting {
+        self.command.arg("--agents").arg(&self.agents).args(["--listen", &self.listen]);
+        Starting { running: Running::start(self.command), data: self.data, temporary: self.temporary }
+    }
+}
+
+/// A `leasehold serve` that may not be ready. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Starting {
+    running: Running,
+    data: PathBuf,
+    temporary: Option<TempDir>,
+}
+
+impl Starting {
+    /// Waits until it is ready.
+    ///
+    /// # Panics
+    ///
+    /// If it does not get ready.
+    pub async fn ready(self) -> Served {
+        let ready = self.running.stdout(|line| serde_json::from_str::<Value>(line).ok()).await;
         let url = ready["url"].as_str().expect("the ready line names the address").to_owned();
-        Served { running, url, data: self.data, _temporary: self.temporary }
+        Served { running: self.running, url, data: self.data, _temporary: self.temporary }
+    }
+
+    /// Kills it so long after it was started, ready or not, and waits until it is gone.
+    ///
+    /// Nothing shows how far a start is, so a timer is as good a way to choose a moment of it as any.
+    pub async fn kill_after(self, moment: Duration) -> Outcome {
+        tokio::time::sleep(moment).await;
+        self.running.signal(Signal::KILL);
+        self.running.end().await
     }
 }
 
