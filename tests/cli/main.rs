@@ -2,6 +2,7 @@
 
 mod client;
 mod itself;
+mod journal;
 mod project;
 mod run;
 mod serve;

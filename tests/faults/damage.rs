@@ -297,7 +297,7 @@ async fn a_host_on_a_damaged_file_serves_the_jobs_that_are_whole() {
     }
     // The page with the beginning of one job's journal, found by what nobody else has written.
     let mut bytes = fs::read(&file).unwrap();
-    let needle = format!(r#""job_id":"{}""#, jobs[5]);
+    let needle = format!(r#"{{"record":"accepted","body":{{"job_id":"{}""#, jobs[5]);
     let places: Vec<usize> =
         bytes.windows(needle.len()).enumerate().filter(|(_, at)| *at == needle.as_bytes()).map(|(at, _)| at).collect();
     assert!(!places.is_empty());
@@ -306,7 +306,7 @@ async fn a_host_on_a_damaged_file_serves_the_jobs_that_are_whole() {
     }
     fs::write(&file, &bytes).unwrap();
 
-    let error = Sqlite::open(&file, SqliteOptions::default()).unwrap_err();
+    let error = Sqlite::open(&file, check_everything()).unwrap_err();
     assert_helps(&error, &file, "a job's first page");
     let store = Arc::new(Sqlite::open(&file, check_nothing()).unwrap());
     let host = TestHost::builder().store(Arc::clone(&store) as Arc<dyn Store>).start().await;

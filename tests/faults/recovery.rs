@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use leasehold::{
-    client::{Client, Submit},
+    client::{Client, ClientError, Submit},
     journal,
     store::{Position, Store, memory::Memory},
 };
@@ -92,6 +92,23 @@ async fn a_cancellation_that_was_acknowledged_is_how_the_job_ends_after_a_restar
         assert_eq!(failed(&past).0, Status::Cancelled, "{past:#?}");
         assert_eq!(past.count(|record| matches!(record, Record::Cancelling { .. })), 1, "{past:#?}");
     }
+}
+
+/// ARCP §7.4: the session that submitted a job may cancel it, whichever host has it.
+#[tokio::test]
+async fn a_job_that_was_interrupted_can_be_cancelled_by_its_session() {
+    let estate = Estate::default();
+    let life = estate.host(NOON).await;
+    let mut client = life.client().await;
+    let job = begin(&mut client, json!([{ "do": "wait_cancel" }]), Submit::default()).await;
+    life.kill();
+    let life = estate.host(&noon_and(1)).await;
+    let refused = life.client().await.cancel(&job.to_string(), None).await;
+    assert!(matches!(refused, Err(ClientError::Refused { code, .. }) if code == "PERMISSION_DENIED"));
+    let mut client = life.client_of(client.resume()).await;
+    within("the answer", client.cancel(&job.to_string(), None)).await.unwrap();
+    let past = life.host.advancing(Duration::from_millis(10), Past::ended(&*estate.store, job)).await;
+    assert_eq!(failed(&past).0, Status::Cancelled, "{past:#?}");
 }
 
 /// ARCP §7.3: "`timed_out` when `max_runtime_sec` is exceeded".

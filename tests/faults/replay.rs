@@ -1,9 +1,15 @@
-//! A job whose host is killed at every place in its journal goes on as if nothing had been.
+//! A job whose host is killed at every place in its journal goes on as if nothing had been, to its client as well.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use leasehold::{
-    client::Submit,
+    client::{Client, ClientError, ClientInfo, Resume, Submit},
     store::{
         Store,
         memory::Memory,
@@ -16,6 +22,7 @@ use leasehold_core::{
 };
 use leasehold_tests::{
     MountMode, TestHost,
+    host::{ALICE, token},
     journals::Past,
     mortal::{Death, Mortal},
     random::Random,
@@ -54,50 +61,89 @@ fn script() -> Value {
     ]})
 }
 
-/// What the lives of a job's hosts leave behind: what its watchers saw, and the files.
+/// What the lives of a job's hosts leave behind: what its client was told, what its journal holds, and the files.
 #[derive(Debug, PartialEq)]
 struct Traces {
+    told: Vec<Value>,
     events: Vec<Value>,
     end: Value,
     files: BTreeMap<String, String>,
 }
 
-/// What outlives a host: the folder of its agents, and the one that its jobs change.
+/// What outlives a host: the folder of its agents, the one that its jobs change, and its client.
 struct Ground {
     agents: TempDir,
     files: TempDir,
+    watcher: Arc<Mutex<Watcher>>,
+}
+
+/// A client that comes back to its session whenever there is a host again (ARCP §6.3).
+#[derive(Default)]
+struct Watcher {
+    session: Option<Resume>,
+    told: Vec<Value>,
+    over: bool,
+}
+
+impl Watcher {
+    /// Submits the job and listens to its end, unless that has come.
+    async fn watch(watcher: &Mutex<Self>, host: &TestHost) {
+        if watcher.lock().unwrap().over {
+            return;
+        }
+        let session = watcher.lock().unwrap().session.take();
+        let mut client = match Self::open(host, session.clone()).await {
+            Ok(client) => client,
+            // Its host was killed before anything was asked of it.
+            Err(ClientError::Refused { .. }) if session.is_some_and(|session| session.last_event_seq == 0) => {
+                Self::open(host, None).await.unwrap()
+            }
+            Err(error) => panic!("{error}"),
+        };
+        watcher.lock().unwrap().session = client.resume();
+        let submission = Submit {
+            idempotency_key: Some("the job".into()),
+            lease_request: Some(json!({ "fs.read": ["/w/**"], "fs.write": ["/w/**"], "cost.budget": ["USD:1.00"] })),
+            ..Submit::new("hostile", script())
+        };
+        // Whoever does not know whether it was accepted submits again, and that is the same job.
+        client.submit(submission).await.unwrap();
+        loop {
+            let frame = client.next_event().await.unwrap();
+            let mut watcher = watcher.lock().unwrap();
+            watcher.session.as_mut().unwrap().last_event_seq = frame.event_seq.unwrap();
+            watcher.told.push(json!([frame.event_seq, frame.kind, frame.payload]));
+            watcher.over = frame.is_terminal();
+            if watcher.over {
+                return;
+            }
+        }
+    }
+
+    async fn open(host: &TestHost, resume: Option<Resume>) -> Result<Client, ClientError> {
+        Client::open(host.connect(), Some(&token(ALICE)), ClientInfo { resume, ..ClientInfo::default() }).await
+    }
 }
 
 impl Ground {
     fn new() -> Self {
-        Self { agents: some_agents(&["hostile"]), files: tempfile::tempdir().unwrap() }
+        let (agents, files) = (some_agents(&["hostile"]), tempfile::tempdir().unwrap());
+        Self { agents, files, watcher: Arc::default() }
     }
 
     /// One life of a host; says how many records it wrote.
     fn live(&self, store: &Arc<dyn Store>, death: Death) -> u64 {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mortal = Mortal::of(store, death);
-        let view = Arc::clone(&mortal);
+        let (view, watcher) = (Arc::clone(&mortal), Arc::clone(&self.watcher));
         let (agents, files) = (self.agents.path().to_owned(), self.files.path().to_owned());
         runtime.block_on(async move {
             let life = async {
                 let builder = TestHost::builder().store(Arc::clone(&view) as Arc<dyn Store>);
                 let builder = builder.config(|config| config.server.agents = agents);
                 let host = builder.mount_dir("/w", &files, MountMode::Rw).start().await;
-                let mut client = host.client().await;
-                let lease = json!({ "fs.read": ["/w/**"], "fs.write": ["/w/**"], "cost.budget": ["USD:1.00"] });
-                let submission = Submit {
-                    idempotency_key: Some("the job".into()),
-                    lease_request: Some(lease),
-                    ..Submit::new("hostile", script())
-                };
-                let accepted = client.submit(submission).await.unwrap();
-                loop {
-                    let frame = client.next_event().await.unwrap();
-                    if frame.is_terminal() && frame.job_id.as_deref() == Some(&accepted.job_id) {
-                        break host;
-                    }
-                }
+                Watcher::watch(&watcher, &host).await;
+                host
             };
             tokio::select! {
                 host = within("the job", life) => drop(host),
@@ -134,16 +180,34 @@ impl Ground {
         for entry in fs::read_dir(&self.files).unwrap().flatten() {
             files.insert(entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap());
         }
-        // What differs from one job to the next, whatever happens to their hosts.
-        for (step, value) in end.as_array_mut().unwrap().iter_mut().enumerate() {
-            for field in ["id", "trace_id", "unix_ns", "elapsed_ns", "random", "modified"] {
-                if let Some(value) = value["ok"].get_mut(field) {
-                    assert!(!value.is_null(), "step {step}");
+        let mut told = self.watcher.lock().unwrap().told.clone();
+        for (seq, message) in (1..).zip(&told) {
+            assert_eq!(message[0], seq, "{told:?}");
+        }
+        for message in &mut told {
+            for field in ["ts", "completed_at", "job_id"] {
+                if let Some(value) = message[2].get_mut(field) {
                     *value = Value::Null;
                 }
             }
+            if let Some(result) = message[2].get_mut("result") {
+                blank(result);
+            }
         }
-        Traces { events, end, files }
+        blank(&mut end);
+        Traces { told, events, end, files }
+    }
+}
+
+/// Leaves out of a result what differs from one job to the next, whatever happens to their hosts.
+fn blank(result: &mut Value) {
+    for (step, value) in result.as_array_mut().unwrap().iter_mut().enumerate() {
+        for field in ["id", "trace_id", "unix_ns", "elapsed_ns", "random", "modified"] {
+            if let Some(value) = value["ok"].get_mut(field) {
+                assert!(!value.is_null(), "step {step}");
+                *value = Value::Null;
+            }
+        }
     }
 }
 
@@ -156,7 +220,8 @@ fn lives(deaths: &[Death]) -> (u64, Traces) {
 
 #[test]
 fn undisturbed_the_job_does_all_it_was_told_to() {
-    let (_, Traces { events, files, .. }) = lives(&[]);
+    let (_, Traces { told, events, files, .. }) = lives(&[]);
+    assert_eq!(told.last().unwrap()[2]["final_status"], "success");
     assert_eq!(files, BTreeMap::from([("a".into(), "onetwothree".into())]));
     // ARCP §9.6: each cost is counted once, and what overdraws the budget ends it.
     let budget: Vec<_> = events.iter().filter(|event| event[0] == "cost.budget.remaining").cloned().collect();

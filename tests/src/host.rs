@@ -194,6 +194,7 @@ impl Builder {
         if self.registers {
             let problems = within("the agents", host.register_agents()).await.expect("the agents folder can be read");
             assert!(problems.is_empty(), "the host refuses agents of its own: {problems:?}");
+            host.resume_jobs();
         }
         TestHost { host: Arc::new(host), hands: self.hands, folders: self.folders, sqlite }
     }

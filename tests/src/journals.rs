@@ -141,7 +141,7 @@ impl Past {
                     called.call == calls && intent.take().is_none_or(|intent| intent == calls)
                 }
                 Record::Ended { .. } => n + 1 == self.records.len(),
-                Record::Observed(_) | Record::Event { .. } | Record::Cancelling { .. } => true,
+                Record::Stopped { .. } | Record::Observed(_) | Record::Event { .. } | Record::Cancelling { .. } => true,
             };
             let first = n != 0 || matches!(record, Record::Accepted(_));
             assert!(fits && first, "record {n} of {}, {record:?}, is out of place in {:#?}", self.job_id, self.records);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use leasehold::{
-    client::{Client, ClientInfo},
+    client::{Client, ClientInfo, Resume},
     config::MountMode,
     store::{Store, memory::Memory},
 };
@@ -65,12 +65,17 @@ pub struct Life {
 
 impl Life {
     /// A client that does not mind if the clock runs while it is silent.
+    pub async fn client(&self) -> Client {
+        self.client_of(None).await
+    }
+
+    /// As [`client`](Self::client), in a session that began with an earlier host (ARCP §6.3).
     ///
     /// # Panics
     ///
     /// If it is not let in.
-    pub async fn client(&self) -> Client {
-        let mut info = ClientInfo::default();
+    pub async fn client_of(&self, session: Option<Resume>) -> Client {
+        let mut info = ClientInfo { resume: session, ..ClientInfo::default() };
         info.features.retain(|feature| feature != "heartbeat");
         let token = token(ALICE);
         let opened = Client::open(self.host.connect(), Some(&token), info);

@@ -4,7 +4,7 @@ use std::{
     future::pending,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -32,6 +32,8 @@ pub struct Mortal {
     inner: Arc<dyn Store>,
     death: Death,
     records: AtomicU64,
+    /// Nothing is answered any more.
+    silent: AtomicBool,
     dead: watch::Sender<bool>,
 }
 
@@ -39,11 +41,12 @@ impl Mortal {
     /// A view of `inner` that ends with `death`.
     pub fn of(inner: &Arc<dyn Store>, death: Death) -> Arc<Self> {
         let (inner, records, dead) = (Arc::clone(inner), AtomicU64::new(0), watch::Sender::default());
-        Arc::new(Self { inner, death, records, dead })
+        Arc::new(Self { inner, death, records, silent: AtomicBool::new(false), dead })
     }
 
     /// Ends the host now.
     pub fn kill(&self) {
+        self.silent.store(true, Ordering::SeqCst);
         self.dead.send_replace(true);
     }
 
@@ -59,7 +62,7 @@ impl Mortal {
     }
 
     async fn alive(&self) {
-        if *self.dead.borrow() {
+        if self.silent.load(Ordering::SeqCst) {
             pending().await
         }
     }
@@ -88,10 +91,14 @@ impl Store for Mortal {
         if let Some(written) = fatal {
             // What gathers in one append is chance: a faster disk would have been given the first of a job's records
             // alone. All other streams rely on an append being one.
-            let whole = written == count || !stream.as_str().starts_with(journal::JOBS);
-            let written = if whole { written / count * count } else { written };
+            let written = match stream.as_str().starts_with(journal::JOBS) {
+                true => written,
+                false if matches!(self.death, Death::After(_)) => count,
+                false => 0,
+            };
             let first = records.into_iter().take(usize::try_from(written).unwrap_or(usize::MAX)).collect();
-            // Nobody is told whether it failed.
+            // Nobody is told whether it failed, nor reads what it wrote.
+            self.silent.store(true, Ordering::SeqCst);
             let _ = self.inner.append(stream, last, first).await;
             return self.die().await;
         }
@@ -102,7 +109,9 @@ impl Store for Mortal {
 
     async fn read(&self, stream: &StreamId, after: Position, limit: usize) -> Result<Vec<Stored>, StoreError> {
         self.alive().await;
-        self.inner.read(stream, after, limit).await
+        let read = self.inner.read(stream, after, limit).await;
+        self.alive().await;
+        read
     }
 
     async fn grown(&self, stream: &StreamId, after: Position) -> Result<(), StoreError> {

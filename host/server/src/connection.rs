@@ -146,7 +146,7 @@ impl Driver {
                     stopping = true;
                     Event::One(Input::Stopping)
                 }
-                Some(input) = self.submissions.next(), if !self.submissions.is_empty() => Event::One(input),
+                Some(input) = self.submissions.next(), if !self.submissions.is_empty() && !self.session.is_replaying() => Event::One(input),
                 Some(input) = self.requests.next(), if !self.requests.is_empty() => Event::One(input),
                 stored = stored(self.attached.as_ref(), self.storing.front()) => Event::Stored(stored),
                 incoming = self.transport.recv(), if !full => Event::Incoming(incoming),
@@ -180,7 +180,9 @@ impl Driver {
 
     /// What came over the wire.
     async fn incoming(&mut self, incoming: Incoming) -> Result<Option<Ending>, TransportError> {
-        if let (Some(attached), Incoming::Text(_) | Incoming::Alive) = (&mut self.attached, &incoming) {
+        // A client that says goodbye has read what came before.
+        let speaks = matches!(incoming, Incoming::Text(_) | Incoming::Alive | Incoming::Closed(Some(_)));
+        if let Some(attached) = self.attached.as_mut().filter(|_| speaks) {
             attached.heard();
         }
         let input = match incoming {

@@ -129,8 +129,7 @@ impl Host {
         Ok(Self { config, desk, store, sqlite, retention, expiry, live_agents, made_token })
     }
 
-    /// Registers the agents of the configured folder, and lets the jobs go on that an earlier host did not end. What is
-    /// no agent is returned, and the rest works.
+    /// Registers the agents of the configured folder. What is no agent is returned, and the rest works.
     ///
     /// # Errors
     ///
@@ -138,8 +137,12 @@ impl Host {
     pub async fn register_agents(&self) -> Result<Vec<RegisterError>, RegisterError> {
         let (registry, dir) = (Arc::clone(&self.desk.registry), self.config.server.agents.clone());
         let registered = tokio::task::spawn_blocking(move || registry.register_folder(&dir)).await;
-        self.desk.jobs.resume();
         registered.expect("registering does not panic")
+    }
+
+    /// Lets the jobs go on that an earlier host did not end. A start that may still fail has no business with them.
+    pub fn resume_jobs(&self) {
+        self.desk.jobs.resume();
     }
 
     /// The agents.

@@ -300,13 +300,13 @@ impl Jobs {
             interrupted: false,
             turns: self.turns.clone(),
         };
-        self.tasks.spawn(Arc::clone(self).see_through(run, slot, Some(hold)));
+        self.tasks.spawn(Arc::clone(self).see_through(run, Some(slot), Some(hold)));
         journal.durable(mark).await.map_err(|error| broken(&error))?;
         Ok(Submitted { accepted, fresh: true })
     }
 
     /// Runs a job to its end, whatever happens.
-    async fn see_through(self: Arc<Self>, run: Run, slot: OwnedSemaphorePermit, hold: Option<Hold>) {
+    async fn see_through(self: Arc<Self>, run: Run, slot: Option<OwnedSemaphorePermit>, hold: Option<Hold>) {
         let job_id = run.accepted.job_id;
         // A panic in the host's own code ends one job, not the host.
         let mut run = Box::pin(AssertUnwindSafe(run.run(slot)).catch_unwind());
@@ -349,6 +349,11 @@ impl Jobs {
             let index = self.index();
             index.jobs.values().filter_map(|entry| Some(Arc::clone(&entry.running.as_ref()?.journal))).collect()
         };
+        let at = self.world.clock.now();
+        for journal in &journals {
+            // One that has ended or failed takes no more.
+            let _ = journal.append(&Record::Stopped { at });
+        }
         for journal in journals {
             // One that failed has said so.
             let _ = tokio::time::timeout(patience, journal.flushed()).await;

@@ -81,6 +81,9 @@ pub struct Journal {
 struct State {
     total_bytes: u64,
     ended: bool,
+    /// What stood there before this journal was opened: up to where it is counted, and where it ends.
+    counted: Position,
+    opened_at: Position,
 }
 
 impl Journal {
@@ -88,7 +91,7 @@ impl Journal {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, job_id: JobId, last: Position, bounds: Bounds) -> Arc<Self> {
         let writer = Writer::new(Arc::clone(&store), stream(job_id), last);
-        let state = Mutex::new(State { total_bytes: 0, ended: false });
+        let state = Mutex::new(State { total_bytes: 0, ended: false, counted: Position::ZERO, opened_at: last });
         Arc::new(Self { store, writer, bounds, state, full: watch::Sender::new(false) })
     }
 
@@ -124,6 +127,22 @@ impl Journal {
         state.total_bytes = total;
         // Under the lock, so that nothing comes after the end.
         Ok(self.writer.append([bytes])?)
+    }
+
+    /// Counts a record that stood there before this journal was opened, once however often it is read.
+    ///
+    /// # Errors
+    ///
+    /// If the job has written all it may.
+    pub fn count(&self, position: Position, bytes: u64) -> Result<(), JournalError> {
+        {
+            let mut state = self.state();
+            if position <= state.counted || position > state.opened_at {
+                return Ok(());
+            }
+            state.counted = position;
+        }
+        self.charge(bytes)
     }
 
     /// Counts bytes that the job keeps elsewhere in the store.

@@ -3,7 +3,7 @@
 //! There is nothing behind such a run. It has no mounts, its journal takes no
 //! record, and every call is answered by what the journal says it was answered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use leasehold_core::id::JobId;
@@ -20,6 +20,9 @@ use crate::{
     store::{Position, Store, memory::Memory},
     tape::Control,
 };
+
+/// How long a replay may take. Nothing in it waits, so what takes longer computes without a call, and may do so for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a job of `store` once more, up to and including call `until` if it is said.
 ///
@@ -63,5 +66,5 @@ pub async fn replay(
         interrupted: true,
         turns: Turns::new(1),
     };
-    Ok(run.replay(until).await)
+    Ok(run.replay(until, PATIENCE).await)
 }

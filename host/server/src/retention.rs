@@ -41,6 +41,7 @@ pub struct Retention {
     settings: config::Retention,
     /// A job stays at least so long after its end: a session that has not been told of it may be resumed until then.
     kept_at_least: Duration,
+    started: Timestamp,
     unreadable: Mutex<BTreeSet<StreamId>>,
 }
 
@@ -69,7 +70,8 @@ impl Retention {
     /// Looks after the jobs of a host whose sessions can be resumed for `resume_window` (ARCP §6.3).
     #[must_use]
     pub fn new(jobs: Arc<Jobs>, settings: config::Retention, resume_window: Duration) -> Self {
-        Self { jobs, settings, kept_at_least: resume_window, unreadable: Mutex::default() }
+        let started = jobs.world().clock.now();
+        Self { jobs, settings, kept_at_least: resume_window, started, unreadable: Mutex::default() }
     }
 
     /// Makes a pass now and then, for ever.
@@ -101,14 +103,16 @@ impl Retention {
             checkpoint.save(store).await?;
         }
         let kept = seconds(self.settings.finished_sec).max(self.kept_at_least);
+        // A client that could not come while no host ran has its time from the start on.
+        let floor = self.started.saturating_add(self.kept_at_least);
         let due = |job: &Finished| {
-            let due = job.ended_at.saturating_add(kept);
+            let due = job.ended_at.saturating_add(kept).max(floor);
             job.key.as_ref().map_or(due, |(_, bound_until)| due.max(*bound_until))
         };
         let mut removed = self.remove_those(now, kept, due, None).await?;
         let budget = self.settings.bytes_max;
         if store.size_bytes().await? > budget {
-            let due = |job: &Finished| job.ended_at.saturating_add(self.kept_at_least);
+            let due = |job: &Finished| job.ended_at.saturating_add(self.kept_at_least).max(floor);
             removed += self.remove_those(now, self.kept_at_least, due, Some(budget - budget / FREED_PART)).await?;
         }
         let size_bytes = store.size_bytes().await?;

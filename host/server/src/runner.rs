@@ -115,7 +115,7 @@ enum Outcome {
 const REPLAYS_PER_PROCESSOR: usize = 4;
 
 /// How long one agent that catches up keeps others from doing so.
-const CATCHING_UP_MAX: Duration = Duration::from_secs(2);
+const CATCHING_UP_MAX: Duration = Duration::from_millis(250);
 
 /// How long a run waits that found no memory or could not read its journal.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -140,9 +140,8 @@ enum Stop {
 }
 
 impl Run {
-    /// Runs the job, at first in `slot`, and writes its end. Says how it ended.
-    pub async fn run(self, slot: OwnedSemaphorePermit) -> Status {
-        let mut slot = Some(slot);
+    /// Runs the job, at first in `slot` if it has one, and writes its end. Says how it ended.
+    pub async fn run(self, mut slot: Option<OwnedSemaphorePermit>) -> Status {
         let end = self.live(&mut slot).await;
         let status = end.status();
         let ended = Record::Ended { at: self.world.clock.now(), end };
@@ -165,12 +164,20 @@ impl Run {
     async fn live(&self, slot: &mut Option<OwnedSemaphorePermit>) -> End {
         let ends = self.ends();
         let mut again = self.interrupted.then_some(Again::Restart);
-        if let Err(error) = self.journal.append(&Record::Started { at: self.world.clock.now() }) {
-            return journal_end(&error);
-        }
-        let mut unreadable = 0;
+        let (mut begun, mut unreadable) = (false, 0);
         loop {
-            match self.race(ends, again, &mut unreadable).await {
+            // Nothing that ends a job waits for its turn.
+            let place = tokio::select! {
+                biased;
+                place = self.turn(slot, again) => place,
+                end = self.ended(ends) => return end,
+            };
+            if !std::mem::replace(&mut begun, true)
+                && let Err(error) = self.journal.append(&Record::Started { at: self.world.clock.now() })
+            {
+                return journal_end(&error);
+            }
+            match self.race(ends, again, place, &mut unreadable).await {
                 Outcome::End(end) => return end,
                 Outcome::Again(at, next) => {
                     again = Some(next);
@@ -181,17 +188,39 @@ impl Run {
                     }
                     tokio::select! {
                         () = self.world.clock.sleep_until(at) => {}
-                        // Whatever ends the job soon is dealt with by a run.
+                        // An agent that may unwind is woken for it.
                         () = self.control.cancel.cancelled() => {}
-                        () = self.world.clock.sleep_until(ends.deadline) => {}
                         () = self.until(self.accepted.authority.expires_at) => {}
-                        error = self.journal.failed() => return journal_end(&error),
+                        end = self.ended(ends) => return end,
                     }
-                    let turn = Arc::clone(&self.turns.slots).acquire_owned().await;
-                    *slot = Some(turn.expect("the semaphore is never closed"));
                 }
             }
         }
+    }
+
+    /// Waits until the agent may be in memory and, if it has to catch up, until it may do that.
+    async fn turn(
+        &self,
+        slot: &mut Option<OwnedSemaphorePermit>,
+        again: Option<Again>,
+    ) -> Option<OwnedSemaphorePermit> {
+        if slot.is_none() {
+            let turn = Arc::clone(&self.turns.slots).acquire_owned().await;
+            *slot = Some(turn.expect("the semaphore is never closed"));
+        }
+        again?;
+        Some(Arc::clone(&self.turns.replays).acquire_owned().await.expect("the semaphore is never closed"))
+    }
+
+    /// Returns the end of a job whose agent is not in memory, when something ends it.
+    async fn ended(&self, ends: Ends) -> End {
+        let stop = tokio::select! {
+            () = self.after_cancel() => Stop::Cancelled,
+            () = self.world.clock.sleep_until(ends.deadline) => Stop::TimedOut,
+            () = self.until(ends.lease_end) => Stop::LeaseExpired,
+            error = self.journal.failed() => Stop::Journal(error),
+        };
+        self.end(stop)
     }
 
     /// Ends a job whose journal failed: its clients wait for an end, and so may a later submission with its key.
@@ -218,11 +247,13 @@ impl Run {
     }
 
     /// Races the agent against everything that may end it first.
-    async fn race(&self, ends: Ends, again: Option<Again>, unreadable: &mut u32) -> Outcome {
-        let place = match again {
-            None => None,
-            Some(_) => Some(Arc::clone(&self.turns.replays).acquire_owned().await.expect("it is never closed")),
-        };
+    async fn race(
+        &self,
+        ends: Ends,
+        again: Option<Again>,
+        place: Option<OwnedSemaphorePermit>,
+        unreadable: &mut u32,
+    ) -> Outcome {
         let (tape, mut store) = self.stage(again);
         let stop = tokio::select! {
             biased;
@@ -268,7 +299,9 @@ impl Run {
     }
 
     /// Runs a finished job once more, without any effect, to see whether it does the same again.
-    pub async fn replay(self, until: Option<u64>) -> Replayed {
+    ///
+    /// One that computes for longer than `patience` after its last call is left at that: its host may have ended it there.
+    pub async fn replay(self, until: Option<u64>, patience: Duration) -> Replayed {
         let (tape, mut store) = self.stage(Some(Again::Offline { until }));
         let ended = tokio::select! {
             biased;
@@ -278,6 +311,7 @@ impl Run {
                 Ok(end)
             } => ended,
             halt = tape.halted() => Err(halt),
+            () = tokio::time::sleep(patience) => Err(Halt::End),
         };
         let Played { calls, events, end } = tape.played().await;
         Replayed { calls, events, ended, recorded: end }

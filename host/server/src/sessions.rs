@@ -358,11 +358,17 @@ impl Sessions {
     }
 
     async fn recover_one(&self, stream: &StreamId, now: Timestamp) -> anyhow::Result<()> {
-        let Stored { history, .. } = self.read(stream).await?;
+        let Stored { mut history, last, .. } = self.read(stream).await?;
         let session_id: SessionId = stream.as_str().trim_start_matches(SESSIONS).parse()?;
         // Nothing was durable of it, so its client was never welcomed.
         let (Some(opened), Some(token)) = (history.opened(), history.token()) else { return Ok(()) };
         let token = undigits(token).ok_or_else(|| anyhow::anyhow!("its token is none"))?;
+        let opened = opened.clone();
+        // While the jobs it was not told of are still among those that a listing knows.
+        let missing = self.complete(session_id, &mut history).await?;
+        if !missing.is_empty() {
+            self.store.append(stream, last, encode(&missing)).await?;
+        }
         let used = history.used_token().and_then(undigits);
         let (principal, since) = (opened.principal.clone(), history.parked().unwrap_or(now));
         let presence = Presence::Parked { since };
@@ -390,7 +396,8 @@ impl Sessions {
                 self.store.remove(&stream, last).await
             };
             if let Err(error) = removed.await {
-                tracing::warn!(%session_id, %error, "the stream of a session cannot be removed");
+                tracing::warn!(%session_id, %error, "the stream of a session cannot be removed; trying again later");
+                self.state().forgotten.push(session_id);
             }
         }
     }
@@ -481,6 +488,10 @@ impl Attached {
         *used = None;
         if let Some(entry) = self.seat.sessions.state().entries.get_mut(&self.seat.session_id) {
             entry.used = None;
+        }
+        // The next host is to know it, too; until it does, a token that was used counts once more.
+        if let Err(error) = self.append(&[self.token.clone()]) {
+            tracing::warn!(session_id = %self.session_id(), %error, "a session cannot be stored");
         }
     }
 

@@ -40,6 +40,11 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
+    /// The host stopped in good order, and left the job to the next.
+    Stopped {
+        /// When.
+        at: Timestamp,
+    },
     /// What the agent saw of time and chance before the next record of its own.
     Observed(Vec<Observation>),
     /// A capability was asked for; written before an effect that cannot be repeated.

@@ -289,6 +289,12 @@ impl Session {
         matches!(self.phase, Phase::Open(_))
     }
 
+    /// Whether its client is still being told what it was told before. Answers to its submissions can wait meanwhile.
+    #[must_use]
+    pub fn is_replaying(&self) -> bool {
+        matches!(&self.phase, Phase::Open(open) if open.is_replaying())
+    }
+
     /// When [`Input::Tick`] is due at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {

@@ -109,6 +109,11 @@ impl Open {
         self.ordinal == 0 && self.outbox.last_seq() == 0 && self.outbox.is_idle() && self.replay.is_none()
     }
 
+    /// Whether the client is still being told what it was told before.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.replay.is_some()
+    }
+
     /// When to ping, or to give the client up.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let interval = self.interval?;

@@ -264,6 +264,7 @@ impl Outbox {
             Record::Accepted(_)
             | Record::Started { .. }
             | Record::Resumed { .. }
+            | Record::Stopped { .. }
             | Record::Observed(_)
             | Record::Intent(_)
             | Record::Void { .. }

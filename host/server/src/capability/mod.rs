@@ -160,6 +160,8 @@ pub struct MemoryTotal {
     /// All agents of the host.
     host: Arc<AtomicUsize>,
     host_bytes_max: usize,
+    /// By how much the last growth that was allowed is, should the system not have it.
+    growing: Option<usize>,
     /// Whether all agents together had no room for more.
     host_full: bool,
     table_elements_max: usize,
@@ -182,8 +184,12 @@ impl Drop for MemoryTotal {
 const HOST_FULL: &str = "all agents of this host together use all memory they may (`limits.memory_total_bytes_max`)";
 
 impl wasmtime::ResourceLimiter for MemoryTotal {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, max: Option<usize>) -> wasmtime::Result<bool> {
+        self.growing = None;
         let more = desired.saturating_sub(current);
+        if max.is_some_and(|max| desired > max) {
+            return Ok(false);
+        }
         let total = self.bytes.saturating_add(more);
         if total > self.bytes_max {
             return Ok(false);
@@ -195,7 +201,19 @@ impl wasmtime::ResourceLimiter for MemoryTotal {
             wasmtime::bail!(HOST_FULL);
         }
         self.bytes = total;
+        self.growing = Some(more);
         Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        // The engine's own maximum for a memory is the same in every run; what the system lacks is not.
+        if let Some(more) = self.growing.take() {
+            self.bytes -= more;
+            self.host.fetch_sub(more, Ordering::Relaxed);
+            self.host_full = true;
+            return Err(error.context(HOST_FULL));
+        }
+        Ok(())
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
@@ -312,6 +330,7 @@ impl JobCtx {
             bytes_max: limits.memory_bytes_max,
             host: Arc::clone(&world.memory),
             host_bytes_max: world.limits.memory_total(),
+            growing: None,
             host_full: false,
             table_elements_max: limits.table_elements_max,
         };
@@ -804,6 +823,7 @@ mod tests {
             bytes_max: 100,
             host: Arc::clone(host),
             host_bytes_max: 150,
+            growing: None,
             host_full: false,
             table_elements_max: 10,
         };

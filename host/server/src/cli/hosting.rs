@@ -23,6 +23,7 @@ pub async fn serve(config: Config, as_json: bool) -> Result<(), Failure> {
     register(&host).await?;
     let listener = host.listen().await?;
     let address = listener.local_addr().map_err(anyhow::Error::from)?;
+    host.resume_jobs();
     let url = format!("ws://{address}/arcp");
     if let Some(token) = host.made_token() {
         // The one place a token is shown: it was made a moment ago and nobody else can know it.
@@ -79,6 +80,7 @@ pub async fn stdio(config: Config) -> Result<(), Failure> {
     let owner = config.tokens.is_empty().then(|| Principal::new("local"));
     let host = start(config, Parts { owner, ..Parts::default() }).await?;
     register(&host).await?;
+    host.resume_jobs();
     let transport = Transport::lines(tokio::io::stdin(), tokio::io::stdout(), frame_bytes_max);
     tokio::select! {
         () = host.serve_one(transport) => {}

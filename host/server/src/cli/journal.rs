@@ -96,16 +96,15 @@ pub async fn print(args: JournalArgs) -> Result<(), Failure> {
             }
         }
     }
-    if after == Position::ZERO {
-        Err(Failure::Usage(format!("there is no job {job_id} in this store")))
-    } else {
-        Ok(())
-    }
+    if after == Position::ZERO { Err(unknown(job_id)) } else { Ok(()) }
 }
 
 /// Runs a finished job once more.
 pub async fn run_again(args: ReplayArgs) -> Result<(), Failure> {
     let (config, store, job_id) = args.which.open()?;
+    if journal::accepted(&*store, &journal::stream(job_id)).await?.is_none() {
+        return Err(unknown(job_id));
+    }
     let replayed = replay(&config, store, job_id, args.until).await?;
     let (same, verdict) = judge(&replayed, args.until);
     if args.json {
@@ -170,6 +169,7 @@ fn said(record: &Record) -> String {
         }
         Record::Started { at } => format!("{at}  started"),
         Record::Resumed { at } => format!("{at}  resumed     a replay has caught up"),
+        Record::Stopped { at } => format!("{at}  stopped     the host stopped in good order"),
         Record::Observed(observations) => format!("{:24}  observed    {}", "", observed(observations)),
         Record::Intent(Intent { at, call, operation, args, .. }) => {
             format!("{at}  intent      call {call}: {operation} {}", cut(args.as_str()))
@@ -209,6 +209,10 @@ fn cut(text: &str) -> String {
     let end = text.floor_char_boundary(SHOWN_BYTES_MAX);
     let plain = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c });
     plain.chain((end < text.len()).then_some('…')).collect()
+}
+
+fn unknown(job_id: JobId) -> Failure {
+    Failure::Usage(format!("there is no job {job_id} in this store"))
 }
 
 fn broken(error: StoreError) -> Failure {

@@ -63,7 +63,9 @@ impl Tail {
                 Record::Called(_) | Record::Void { .. } => {
                     (tail.in_flight, tail.stops) = (None, 0);
                 }
-                Record::Resumed { .. } | Record::Observed(_) | Record::Event { .. } => tail.stops = 0,
+                Record::Resumed { .. } | Record::Stopped { .. } | Record::Observed(_) | Record::Event { .. } => {
+                    tail.stops = 0;
+                }
                 Record::Cancelling { .. } => {}
             }
         }
@@ -115,7 +117,7 @@ impl Jobs {
         }
     }
 
-    /// Lets the jobs go on that earlier hosts did not end. The agents have to be registered.
+    /// Lets the jobs go on that earlier hosts did not end. The agents have to be registered, and the start to have succeeded.
     pub fn resume(self: &Arc<Self>) {
         let interrupted = std::mem::take(&mut *lock(&self.interrupted));
         if !interrupted.is_empty() {
@@ -141,17 +143,15 @@ impl Jobs {
                 interrupted: true,
                 turns: self.turns.clone(),
             },
-            Err(why) => {
+            // The host is on its way out; the next one takes the job up.
+            Err(None) => return,
+            Err(Some(why)) => {
                 tracing::error!(%job_id, why, "a job that was interrupted cannot go on");
                 self.end_by_force(job_id, &why).await;
                 return self.ended(job_id, Status::Error);
             }
         };
-        let slot = tokio::select! {
-            slot = Arc::clone(&self.turns.slots).acquire_owned() => slot.expect("the semaphore is never closed"),
-            () = self.frozen.cancelled() => return,
-        };
-        self.see_through(run, slot, None).await;
+        self.see_through(run, None, None).await;
     }
 
     /// Finds what a job began with.
@@ -159,17 +159,27 @@ impl Jobs {
         &self,
         accepted: &Accepted,
         stops: u32,
-    ) -> Result<(Arc<crate::agents::registry::Agent>, Arc<Limits>), String> {
+    ) -> Result<(Arc<crate::agents::registry::Agent>, Arc<Limits>), Option<String>> {
         let most = self.world.limits.replays_max;
         if stops >= most {
-            return Err(format!(
+            return Err(Some(format!(
                 "the host was stopped {most} times in a row while it took the job up again, so the job is given up"
-            ));
+            )));
+        }
+        let limits = self.limits_of(accepted).await;
+        if let Some((name, was, is)) = limits.exceeds(&self.world.limits) {
+            return Err(Some(format!(
+                "the job was accepted with limits.{name} = {was}, and the host now has {is}; \
+                 an agent cannot be run again with less than it had"
+            )));
         }
         let (registry, id, digest) = (Arc::clone(&self.registry), accepted.agent.clone(), accepted.digest.clone());
         let agent = tokio::task::spawn_blocking(move || registry.pinned(&id, &digest)).await;
-        let agent = agent.map_err(|_| "the host failed while it prepared the agent".to_owned())??;
-        Ok((agent, self.limits_of(accepted).await))
+        match agent {
+            Ok(agent) => Ok((agent.map_err(Some)?, limits)),
+            Err(error) if error.is_cancelled() => Err(None),
+            Err(_) => Err(Some("the host failed while it prepared the agent".to_owned())),
+        }
     }
 
     async fn recover_one(&self, stream: &StreamId, end: Position) -> anyhow::Result<()> {
@@ -183,7 +193,7 @@ impl Jobs {
         // Most jobs have ended, and their last record says so.
         let mut tail_of = tail(1).await?;
         if tail_of.status.is_none() {
-            tail_of = tail(TAIL).await?;
+            tail_of = tail(TAIL.max(u64::from(self.world.limits.replays_max).saturating_mul(4))).await?;
         }
         let tail = tail_of;
         if let Some(status) = tail.status {
@@ -193,10 +203,10 @@ impl Jobs {
         }
         let accepted = Arc::new(accepted);
         let (control, journal) = (Arc::new(Control::default()), self.journal(accepted.job_id, end));
-        self.remember(&accepted, Status::Running, Some((&control, &journal)));
         if let Some(intent) = tail.in_flight {
             self.settle(&accepted, &journal, intent).await?;
         }
+        self.remember(&accepted, Status::Running, Some((&control, &journal)));
         lock(&self.interrupted).push(Interrupted { accepted, journal, control, stops: tail.stops });
         Ok(())
     }

@@ -113,6 +113,18 @@ impl Limits {
         if self.memory_total_bytes_max == 0 { *OF_MACHINE } else { self.memory_total_bytes_max }
     }
 
+    /// The first of the limits the engine itself keeps that is larger here than in `other`, with both values.
+    #[must_use]
+    pub fn exceeds(&self, other: &Self) -> Option<(&'static str, usize, usize)> {
+        let kept = [
+            ("memory_bytes_max", self.memory_bytes_max, other.memory_bytes_max),
+            ("table_elements_max", self.table_elements_max, other.table_elements_max),
+            ("instances_max", self.instances_max, other.instances_max),
+            ("stack_bytes_max", self.stack_bytes_max, other.stack_bytes_max),
+        ];
+        kept.into_iter().find(|(_, mine, others)| mine > others)
+    }
+
     /// A name that is equal for equal limits.
     #[must_use]
     pub fn digest(&self) -> String {

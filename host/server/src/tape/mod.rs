@@ -24,11 +24,11 @@ use std::{
         Arc, Mutex as SyncMutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use leasehold_core::{
-    job::record::{Called, End, Intent, Observation, Record, Saw},
+    job::record::{Answer, Called, End, Intent, Observation, Outcome, Record, Saw},
     protocol::{
         event::{Event, Level},
         json::Json,
@@ -53,6 +53,9 @@ const OBSERVATIONS_MAX: usize = 1024;
 
 /// How much may have been printed and not yet told before the agent has to wait.
 const PRINTED_BYTES_MAX: usize = 64 << 10;
+
+/// An agent leaves memory for a wait that is so many times as long as it takes to run it up to there again.
+const WORTH: u32 = 10;
 
 /// How much of a call or an event is quoted when a job diverges.
 const QUOTED_BYTES_MAX: usize = 300;
@@ -129,6 +132,9 @@ pub struct Tape {
     /// One agent asks one question at a time; the lock is for the compiler.
     state: Mutex<State>,
     printed: SyncMutex<Lines>,
+    /// Since when the agent runs, and how much of that it has waited.
+    begun: Instant,
+    waited: SyncMutex<Duration>,
     live: CancellationToken,
     halt: watch::Sender<Option<Halt>>,
 }
@@ -173,7 +179,7 @@ pub struct Played {
     pub end: Option<End>,
 }
 
-enum Answer {
+enum Look {
     Live,
     /// As the last time.
     Same,
@@ -211,6 +217,8 @@ impl Tape {
             idle,
             state: Mutex::new(state),
             printed: SyncMutex::default(),
+            begun: Instant::now(),
+            waited: SyncMutex::default(),
             live: CancellationToken::new(),
             halt: watch::Sender::default(),
         }
@@ -261,13 +269,13 @@ impl Tape {
         let mut state = self.state.lock().await;
         let state = &mut *state;
         match self.ask(state).await {
-            Answer::Live if self.control.cancel.is_cancelled() && !state.cancelled => {
+            Look::Live if self.control.cancel.is_cancelled() && !state.cancelled => {
                 state.cancelled = true;
                 self.note(state, Saw::Cancel);
             }
-            Answer::Live | Answer::Same => {}
-            Answer::New(Saw::Cancel) => state.cancelled = true,
-            Answer::New(Saw::Time(_)) => {
+            Look::Live | Look::Same => {}
+            Look::New(Saw::Cancel) => state.cancelled = true,
+            Look::New(Saw::Time(_)) => {
                 match self.diverged(state, "a look at the clock", "whether it is cancelled").await {}
             }
         }
@@ -295,11 +303,17 @@ impl Tape {
             self.write_observations(state);
         }
         let left = moment.saturating_since(self.clock.now());
-        let Some(idle) = self.idle.filter(|idle| left > *idle * 2) else {
-            return self.clock.sleep_until(moment).await;
+        let begun = Instant::now();
+        // To be run again costs what it has computed so far.
+        let busy = begun.duration_since(self.begun).saturating_sub(*self.waited());
+        let Some(idle) = self.idle.filter(|idle| left > *idle * 2 && left > busy * WORTH) else {
+            self.clock.sleep_until(moment).await;
+            *self.waited() += begun.elapsed();
+            return;
         };
         self.clock.sleep_until(self.clock.now().saturating_add(idle)).await;
-        match self.halt(Halt::Idle(moment)).await {}
+        let early = moment.as_millis().saturating_sub(i64::try_from(busy.as_millis() * 2).unwrap_or(i64::MAX));
+        match self.halt(Halt::Idle(Timestamp::from_millis(early))).await {}
     }
 
     /// Tells an event, unless it has been told.
@@ -417,6 +431,10 @@ impl Tape {
         Played { calls: state.calls, events: state.events, end }
     }
 
+    fn waited(&self) -> std::sync::MutexGuard<'_, Duration> {
+        self.waited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
         self.printed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -464,16 +482,16 @@ impl Tape {
 
     async fn time(&self, state: &mut State) -> Timestamp {
         match self.ask(state).await {
-            Answer::Live => {
+            Look::Live => {
                 let now = self.clock.now();
                 if now > state.now {
                     state.now = now;
                     self.note(state, Saw::Time(now));
                 }
             }
-            Answer::Same => {}
-            Answer::New(Saw::Time(at)) => state.now = at,
-            Answer::New(Saw::Cancel) => {
+            Look::Same => {}
+            Look::New(Saw::Time(at)) => state.now = at,
+            Look::New(Saw::Cancel) => {
                 match self.diverged(state, "whether it is cancelled", "a look at the clock").await {}
             }
         }
@@ -481,16 +499,16 @@ impl Tape {
     }
 
     /// Counts a question, and finds the answer it had if it was asked before.
-    async fn ask(&self, state: &mut State) -> Answer {
+    async fn ask(&self, state: &mut State) -> Look {
         state.asks += 1;
         let asks = state.asks;
         loop {
             match state.observed.front() {
-                Some(Observation { ask, .. }) if *ask > asks => return Answer::Same,
+                Some(Observation { ask, .. }) if *ask > asks => return Look::Same,
                 Some(Observation { ask, .. }) if *ask == asks => {
                     let saw = state.observed.pop_front().map(|observation| observation.saw);
                     state.observed_ask = asks;
-                    return saw.map_or(Answer::Same, Answer::New);
+                    return saw.map_or(Look::Same, Look::New);
                 }
                 Some(_) => match self.diverged(state, "another look", "this one").await {},
                 None => {}
@@ -503,10 +521,10 @@ impl Tape {
                     }
                 }
                 // Nothing new was seen before what follows.
-                Some(_) => return Answer::Same,
+                Some(_) => return Look::Same,
                 None => {
                     self.go_live(state).await;
-                    return Answer::Live;
+                    return Look::Live;
                 }
             }
         }
@@ -612,11 +630,18 @@ impl Script {
         for stored in &page {
             let record = Record::decode(&stored.bytes)
                 .map_err(|error| format!("{} at {}: {error}", self.stream, stored.position))?;
+            if self.again == Again::Restart {
+                let elsewhere = match &record {
+                    Record::Called(Called {
+                        outcome: Outcome::Done { answer: Some(Answer::Blob { size, .. }), .. },
+                        ..
+                    }) => *size,
+                    _ => 0,
+                };
+                // What an earlier host wrote counts too; should it be too much, the job ends by that.
+                let _ = journal.count(stored.position, elsewhere.saturating_add(stored.bytes.len() as u64));
+            }
             self.page.push_back(record);
-        }
-        if self.again == Again::Restart {
-            // What an earlier host wrote counts too; should it be too much, the job ends by that.
-            let _ = journal.charge(page.iter().map(|stored| stored.bytes.len() as u64).sum());
         }
         Ok(true)
     }
@@ -654,10 +679,7 @@ impl fmt::Debug for Tape {
 
 #[cfg(test)]
 mod tests {
-    use leasehold_core::{
-        id::{JobId, Ulid},
-        job::record::Outcome,
-    };
+    use leasehold_core::id::{JobId, Ulid};
     use tokio::time::timeout;
 
     use super::*;
