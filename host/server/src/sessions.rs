@@ -490,7 +490,7 @@ impl Attached {
             entry.used = None;
         }
         // The next host is to know it, too; until it does, a token that was used counts once more.
-        if let Err(error) = self.append(&[self.token.clone()]) {
+        if let Err(error) = self.append(std::slice::from_ref(&self.token)) {
             tracing::warn!(session_id = %self.session_id(), %error, "a session cannot be stored");
         }
     }
