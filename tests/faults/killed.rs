@@ -19,7 +19,7 @@ use leasehold_core::job::record::Record;
 use leasehold_tests::{
     host::{ALICE, token},
     journals::Past,
-    program::Serve,
+    program::{self, Serve},
     random::Random,
     some_agents, within,
 };
@@ -186,7 +186,7 @@ async fn whenever_the_host_is_killed_no_job_is_lost_no_event_is_missed_and_every
         let host = within("the host", starting.ready()).await;
         tell.send_modify(|known| known.url = Some(host.url.clone()));
         // The moment of the kill: so many frames from now.
-        let until = frames.load(Ordering::Relaxed) + random.below(50);
+        let until = frames.load(Ordering::Relaxed) + random.below(30);
         let reached = async {
             while frames.load(Ordering::Relaxed) < until {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -217,6 +217,12 @@ async fn whenever_the_host_is_killed_no_job_is_lost_no_event_is_missed_and_every
         cut_off += past.records.windows(3).filter(|records| is_cut_off(records)).count();
     }
     assert_files(&data, jobs.values().map(|job| &job.work));
+    // And some of them, run once more from what so many hosts wrote, do the same.
+    let folder = data.dir.path().join("data").display().to_string();
+    for job in jobs.keys().rev().take(5) {
+        let again = program::run(["replay", job, "--data", &folder, "--json"]).await.exits(0).json();
+        assert_eq!(again["identical"], true, "{again}");
+    }
     let (frames, jobs) = (frames.load(Ordering::Relaxed), jobs.len());
     println!("{kills} kills, {jobs} jobs in {runs} runs, {frames} frames, {cut_off} effects cut off");
 }
@@ -253,8 +259,8 @@ impl Work {
         match kind % 6 {
             0 => work(Submit::new("echo", json!({ "key": key })), json!({ "key": key }), 0),
             1 => work(Submit::new("sleeper", json!({ "sec": 0.3 })), json!({ "slept": 0.3 }), 0),
-            2 => Self::chatty(key, 200, 0),
-            3 => Self::chatty(key, 50, 10),
+            2 => Self::chatty(key, 60, 0),
+            3 => Self::chatty(key, 30, 10),
             kind => {
                 // A file of its own, or one that many write to.
                 let file = if kind == 4 { key } else { "shared" };
