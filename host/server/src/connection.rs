@@ -174,7 +174,7 @@ impl Driver {
                 Ok(Some(ending)) => ending,
                 Err(error) => Ending::Lost(error.to_string()),
             };
-            return self.finish(ending).await;
+            return Box::pin(self.finish(ending)).await;
         }
     }
 
@@ -248,7 +248,10 @@ impl Driver {
                             self.transport.ping().await?;
                         }
                     }
-                    Output::Authenticate { who, claim } => next = Some(self.authenticate(who, claim).await),
+                    Output::Authenticate { who, claim } => {
+                        // Boxed, so that a connection does not carry its greeting about for as long as it lives.
+                        next = Some(Box::pin(self.authenticate(who, claim)).await);
+                    }
                     Output::Submit(submission) => self.submit(*submission),
                     Output::Cancel { request, principal, job_id, reason } => {
                         let (jobs, session_id) = (Arc::clone(&self.desk.jobs), self.session_id);
