@@ -69,6 +69,7 @@ pub struct Jobs {
     turns: Turns,
     live_agents: usize,
     retention: Retention,
+    since: Timestamp,
     /// Whether the disk budget is used up, so that no job may begin.
     disk_used_up: AtomicBool,
     /// Held while an idempotency key is let go: the next to have it begins its stream anew.
@@ -153,7 +154,9 @@ impl Jobs {
         let (index, interrupted) = (Mutex::default(), Mutex::default());
         let (tasks, frozen) = (TaskTracker::new(), CancellationToken::new());
         let (disk_used_up, releasing) = (AtomicBool::default(), tokio::sync::Mutex::default());
+        let since = world.clock.now();
         Arc::new(Self {
+            since,
             world,
             sandbox,
             registry,
@@ -168,6 +171,12 @@ impl Jobs {
             frozen,
             interrupted,
         })
+    }
+
+    /// Since when this host runs.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.since
     }
 
     /// What all jobs share.

@@ -70,7 +70,7 @@ impl Retention {
     /// Looks after the jobs of a host whose sessions can be resumed for `resume_window` (ARCP §6.3).
     #[must_use]
     pub fn new(jobs: Arc<Jobs>, settings: config::Retention, resume_window: Duration) -> Self {
-        let started = jobs.world().clock.now();
+        let started = jobs.since();
         Self { jobs, settings, kept_at_least: resume_window, started, unreadable: Mutex::default() }
     }
 
