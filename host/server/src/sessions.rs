@@ -358,11 +358,17 @@ impl Sessions {
     }
 
     async fn recover_one(&self, stream: &StreamId, now: Timestamp) -> anyhow::Result<()> {
-        let Stored { history, .. } = self.read(stream).await?;
+        let Stored { mut history, last, .. } = self.read(stream).await?;
         let session_id: SessionId = stream.as_str().trim_start_matches(SESSIONS).parse()?;
         // Nothing was durable of it, so its client was never welcomed.
         let (Some(opened), Some(token)) = (history.opened(), history.token()) else { return Ok(()) };
         let token = undigits(token).ok_or_else(|| anyhow::anyhow!("its token is none"))?;
+        let opened = opened.clone();
+        // While the jobs it was not told of are still among those that a listing knows.
+        let missing = self.complete(session_id, &mut history).await?;
+        if !missing.is_empty() {
+            self.store.append(stream, last, encode(&missing)).await?;
+        }
         let used = history.used_token().and_then(undigits);
         let (principal, since) = (opened.principal.clone(), history.parked().unwrap_or(now));
         let presence = Presence::Parked { since };
