@@ -13,13 +13,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use leasehold::{
     checkpoint,
-    client::{Client, Submit},
+    client::{Client, ClientInfo, Submit},
     config, journal,
     retention::{Pass, Retention},
     store::{Begun, Position, Store, StoreError, Stored, StreamId, memory::Memory},
 };
 use leasehold_core::{id::JobId, time::Timestamp};
-use leasehold_tests::{TestHost, host::Builder, within};
+use leasehold_tests::{
+    TestHost,
+    host::{ALICE, Builder, token},
+    within,
+};
 use serde_json::{Value, json};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -386,4 +390,27 @@ async fn a_start_after_a_checkpoint_misses_nothing() {
     let mut client = other.host.client().await;
     assert_eq!(submit(&mut client, echo(Some("cut off"), json!("x"))).await, Ok(keyed));
     assert_eq!(end(&mut client, keyed).await["final_status"], "success");
+}
+
+/// ARCP §6.3: a client that was there all the time has everything, however long ago that was.
+#[tokio::test]
+async fn a_client_that_has_everything_comes_back_though_its_jobs_were_removed() {
+    let mut world = World::new(config::Retention::default()).await;
+    let mut client = world.host.client().await;
+    let job_id = submit(&mut client, echo(None, json!("x"))).await.unwrap();
+    end(&mut client, job_id).await;
+    let session = client.resume().unwrap();
+    let stream = StreamId::new(&format!("session/{}", client.session_id())).unwrap();
+    let written = journal::last(&*world.store, &stream).await.unwrap();
+    world.advance(24 * HOUR);
+    within("the session to settle", world.store.grown(&stream, written)).await.unwrap();
+    assert_eq!(world.pass().await.removed, 1);
+    drop(client);
+    let info = ClientInfo { resume: Some(session), ..ClientInfo::default() };
+    let alice = token(ALICE);
+    let opened = Client::open(world.host.connect(), Some(&alice), info);
+    let mut client = within("a welcome", opened).await.unwrap();
+    let job_id = submit(&mut client, echo(None, json!("y"))).await.unwrap();
+    end(&mut client, job_id).await;
+    assert_eq!(client.resume().unwrap().last_event_seq, 2);
 }

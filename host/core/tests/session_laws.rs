@@ -57,6 +57,8 @@ enum Step {
     Stored,
     /// What was noted is written.
     Flush,
+    /// Nothing has been told for a long time.
+    Settle,
     /// The connection drops, and the client comes back without the newest messages it was sent.
     Drop { without: usize },
     /// The host is killed: what was not durable is gone, or as much of it as was under way.
@@ -73,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => prop::collection::vec(0..8_usize, 1..4).prop_map(Step::Pages),
         5 => Just(Step::Stored),
         2 => Just(Step::Flush),
+        2 => Just(Step::Settle),
         2 => (0..6_usize).prop_map(|without| Step::Drop { without }),
         1 => (0..6_usize, 0..3_usize).prop_map(|(without, durable)| Step::Kill { without, durable }),
     ]
@@ -150,6 +153,7 @@ impl World {
             heartbeat_interval: Duration::from_secs(30),
             resume_window: Duration::from_secs(600),
             spans_max,
+            settle_after: Duration::ZERO,
         };
         let mut world = Self {
             session: Session::new(config.clone(), NOW, None),
@@ -186,6 +190,7 @@ impl World {
             Step::Pages(indices) => self.pages(&indices),
             Step::Stored => self.stored(),
             Step::Flush => self.flush(false),
+            Step::Settle => self.give(Input::Tick),
             Step::Drop { without } => {
                 self.session.handle(NOW, ULID, Input::Gone);
                 while !self.submissions.is_empty() {

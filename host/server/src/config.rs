@@ -352,6 +352,8 @@ impl Config {
             heartbeat_interval: seconds(self.server.heartbeat_interval_sec),
             resume_window: seconds(self.server.resume_window_sec),
             spans_max: self.server.session_switches_max.max(1),
+            // Before the journal of an ended job can go.
+            settle_after: seconds(self.retention.finished_sec.min(self.server.resume_window_sec)) / 2,
         }
     }
 

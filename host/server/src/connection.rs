@@ -384,8 +384,12 @@ impl Driver {
 
     /// Reads a page of a job's journal.
     fn read(&self, job_id: JobId, from: ReadFrom, wait: bool) {
-        let store = Arc::clone(&self.store);
+        let (store, jobs) = (Arc::clone(&self.store), Arc::clone(&self.desk.jobs));
         self.pages.push(Box::pin(async move {
+            // Nothing grows any more of a job whose time was over before its client had read it.
+            if wait && !jobs.lists(job_id) && journal::accepted(&*store, &journal::stream(job_id)).await?.is_none() {
+                anyhow::bail!("{job_id} was removed before its client had read it");
+            }
             let after = match from {
                 ReadFrom::After(after) => Position::new(after),
                 ReadFrom::Newest => journal::newest(&*store, job_id).await?,

@@ -515,6 +515,12 @@ impl Jobs {
         jobs.filter(|(of, _)| *of > ordinal).map(|(_, job_id)| *job_id).collect()
     }
 
+    /// Whether a job is listed, and so not removed; an ended one may be so old that it is kept without being listed.
+    #[must_use]
+    pub fn lists(&self, job_id: JobId) -> bool {
+        self.index().jobs.contains_key(&job_id)
+    }
+
     /// Lists a job with the status its journal ends with.
     pub fn note_end(&self, job_id: JobId, status: Status) {
         if let Some(entry) = self.index().jobs.get_mut(&job_id) {

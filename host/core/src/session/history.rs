@@ -41,6 +41,8 @@ pub struct History {
     segments: Vec<Segment>,
     /// The jobs that are followed, by what is known: the end of the open segment's job is not.
     standing: HashMap<JobId, Place>,
+    /// The next number, if the job of the newest segment is known to have been told to its end.
+    settled: Option<u64>,
     /// How much has been written since the newest checkpoint.
     written: usize,
     ended: VecDeque<(JobId, u64)>,
@@ -93,6 +95,7 @@ impl History {
             LogRecord::Parked { at } => self.parked = Some(at),
             LogRecord::Follow(follow) => self.follow(follow),
             LogRecord::Spans(spans) => spans.into_iter().for_each(|span| self.span(&span)),
+            LogRecord::Settled { next } => self.settle(next),
             LogRecord::Checkpoint(checkpoint) => self.checkpoint(checkpoint),
         }
     }
@@ -153,9 +156,12 @@ impl History {
         self.ordinal
     }
 
-    /// The job of the newest span, whose records may have been sent as far as they are stored.
+    /// The job of the newest span, whose records may have been sent as far as they are stored; unless all of it was.
     #[must_use]
     pub fn open_job(&self) -> Option<JobId> {
+        if self.settled.is_some() {
+            return None;
+        }
         self.segments.last().map(|segment| self.follows[segment.follow].job_id)
     }
 
@@ -171,12 +177,17 @@ impl History {
         if last_event_seq.saturating_add(1) < self.floor {
             return None;
         }
-        if let Some(open) = self.segments.last_mut() {
+        if let Some(open) = self.segments.last_mut().filter(|_| self.settled.is_none()) {
             open.until = Until::Position(stored);
         }
-        let begin = self.segments.partition_point(|segment| segment.first <= last_event_seq.saturating_add(1));
-        let segments: VecDeque<Segment> = self.segments.drain(begin.saturating_sub(1)..).collect();
-        let last_seq = segments.front().map_or(self.floor, |segment| segment.first) - 1;
+        let next = last_event_seq.saturating_add(1);
+        let begin = match self.settled {
+            // It has everything, and needs no journal for that.
+            Some(settled) if next >= settled => self.segments.len(),
+            _ => self.segments.partition_point(|segment| segment.first <= next).saturating_sub(1),
+        };
+        let segments: VecDeque<Segment> = self.segments.drain(begin..).collect();
+        let last_seq = segments.front().map_or(self.settled.unwrap_or(self.floor), |segment| segment.first) - 1;
         let replayed: HashSet<usize> = segments.iter().map(|segment| segment.follow).collect();
         let follows = &self.follows;
         // A job that a segment is about stands where that segment begins, and not yet where it ends.
@@ -206,6 +217,7 @@ impl History {
         if let Some(first) = first {
             // Nothing else was followed, so the job before has been told to its end.
             self.close(first, Left { at: u64::MAX, ended: true });
+            self.settled = None;
             self.segments.push(Segment { first, follow: index, after: 0, until: Until::End });
             self.written += 1;
         }
@@ -216,6 +228,7 @@ impl History {
         if let Some(left) = span.left {
             self.close(span.first, left);
         }
+        self.settled = None;
         // A span comes after the record of its job in the same stream.
         let Some(place) = self.standing.get_mut(&span.job) else { return };
         place.given = place.given.max(span.after);
@@ -226,6 +239,9 @@ impl History {
 
     /// Ends the newest segment where the next begins.
     fn close(&mut self, next: u64, left: Left) {
+        if self.settled.is_some() {
+            return;
+        }
         let Some(segment) = self.segments.last_mut() else { return };
         segment.until = if left.at == u64::MAX { Until::End } else { Until::Position(left.at) };
         let job_id = self.follows[segment.follow].job_id;
@@ -238,6 +254,15 @@ impl History {
             if self.ended.len() > ENDED_MAX {
                 self.ended.pop_front();
             }
+        }
+    }
+
+    /// Ends the newest segment where the stream does.
+    fn settle(&mut self, next: u64) {
+        self.written += 1;
+        if self.segments.last().is_some_and(|segment| segment.first < next) {
+            self.close(next, Left { at: u64::MAX, ended: true });
+            self.settled = Some(next);
         }
     }
 

@@ -40,6 +40,11 @@ pub enum LogRecord {
         /// When.
         at: Timestamp,
     },
+    /// The newest message was a job's last, and nothing came after it for a while.
+    Settled {
+        /// The number of the next message.
+        next: u64,
+    },
     /// Where the session stands, so that what is before can be forgotten.
     Checkpoint(Checkpoint),
 }

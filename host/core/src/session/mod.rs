@@ -46,6 +46,9 @@ pub struct SessionConfig {
     pub resume_window: Duration,
     /// How many spans are written between two checkpoints of a session, see [`log`].
     pub spans_max: usize,
+    /// How long after the newest message, if that was a job's last, it is written down that there was nothing after
+    /// it: the job's journal is not needed any more then to know that.
+    pub settle_after: Duration,
 }
 
 /// Something that happened.

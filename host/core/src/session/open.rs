@@ -41,6 +41,9 @@ pub(super) struct Open {
     /// What has to wait until something is durable, for each [`Output::Store`].
     held: VecDeque<Held>,
     spans_max: usize,
+    settle_after: Duration,
+    /// When the newest message was numbered, until it is written down that nothing came after it.
+    told: Option<Timestamp>,
     /// How often a peer speaks, if heartbeats were negotiated.
     interval: Option<Duration>,
     heard: Timestamp,
@@ -88,6 +91,8 @@ impl Open {
             promised: 0,
             held: VecDeque::new(),
             spans_max: config.spans_max,
+            settle_after: config.settle_after,
+            told: Some(now),
             interval,
             heard: now,
             spoke: now,
@@ -116,9 +121,15 @@ impl Open {
 
     /// When to ping, or to give the client up.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        let interval = self.interval?;
-        let lost = self.heard.saturating_add(interval * 2);
-        Some(self.ping_at(interval).min(lost))
+        let lost = self.interval.map(|interval| self.heard.saturating_add(interval * 2));
+        let ping = self.interval.map(|interval| self.ping_at(interval));
+        [lost, ping, self.settles_at()].into_iter().flatten().min()
+    }
+
+    /// When to write down that nothing came after the newest message.
+    fn settles_at(&self) -> Option<Timestamp> {
+        let settled = self.outbox.is_settled() && self.replay.is_none() && self.held.is_empty();
+        self.told.filter(|_| settled).map(|told| told.saturating_add(self.settle_after))
     }
 
     /// When to ping: after a silence of the host, so that the client knows it is there; and after one of the client,
@@ -132,6 +143,7 @@ impl Open {
         if matches!(input, Input::Frame(_) | Input::Unreadable(_) | Input::Alive) {
             self.heard = now;
         }
+        let last_seq = self.outbox.last_seq();
         let outputs = match input {
             Input::Frame(Ok(request)) => self.request(request),
             Input::Frame(Err(malformed)) => misunderstood(*malformed),
@@ -174,6 +186,9 @@ impl Open {
         };
         if outputs.iter().any(|output| matches!(output, Output::Send(_))) {
             self.spoke = now;
+        }
+        if self.outbox.last_seq() > last_seq {
+            self.told = Some(now);
         }
         outputs
     }
@@ -402,15 +417,19 @@ impl Open {
     /// A silent client is pinged, and given up only when it has answered
     /// nothing for two intervals (§6.4). Its jobs go on.
     fn tick(&mut self, now: Timestamp, fresh: Ulid) -> Vec<Output> {
-        let Some(interval) = self.interval else { return vec![] };
+        let mut outputs = Vec::new();
+        if self.settles_at().is_some_and(|at| now >= at) {
+            self.told = None;
+            outputs.push(Output::Note(self.outbox.settle()));
+        }
+        let Some(interval) = self.interval else { return outputs };
         if now >= self.heard.saturating_add(interval * 2) {
-            return vec![Output::Close(Close::HeartbeatLost)];
-        }
-        if now >= self.ping_at(interval) {
+            outputs.push(Output::Close(Close::HeartbeatLost));
+        } else if now >= self.ping_at(interval) {
             self.pinged = now;
-            return vec![Output::Send(ServerMessage::Ping { nonce: fresh })];
+            outputs.push(Output::Send(ServerMessage::Ping { nonce: fresh }));
         }
-        vec![]
+        outputs
     }
 
     /// ARCP §6.2: "Either peer MUST NOT use a feature outside that intersection."

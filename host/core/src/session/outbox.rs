@@ -20,7 +20,7 @@ use crate::{
         server::{Place, ServerMessage, Terminal},
         status::Status,
     },
-    session::log::{Checkpoint, Follow, Left, Span, Standing},
+    session::log::{Checkpoint, Follow, Left, LogRecord, Span, Standing},
     time::Timestamp,
 };
 
@@ -179,6 +179,17 @@ impl Outbox {
     pub fn last_seq_of(&self, job_id: JobId) -> u64 {
         let ended = || self.ended.iter().rev().find(|(id, _)| *id == job_id).map(|(_, seq)| *seq);
         self.jobs.get(&job_id).map(|job| job.last_seq).or_else(ended).unwrap_or(0)
+    }
+
+    /// Whether the newest message was a job's last.
+    pub(super) fn is_settled(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.left.ended)
+    }
+
+    /// What says so in the session's stream.
+    pub(super) fn settle(&mut self) -> LogRecord {
+        self.written += 1;
+        LogRecord::Settled { next: self.last_seq + 1 }
     }
 
     /// Where the stream stands, which is where it may begin later.

@@ -11,6 +11,10 @@ use crate::{
         client::decode,
         server::{ServerMessage, Stamp},
     },
+    session::{
+        history::History,
+        log::{Follow, Opened},
+    },
 };
 
 const SECOND: i64 = 1_000;
@@ -34,6 +38,7 @@ fn session(header_token: Option<&str>) -> Session {
         heartbeat_interval: Duration::from_secs(30),
         resume_window: Duration::from_secs(600),
         spans_max: 1000,
+        settle_after: Duration::from_secs(3600),
     };
     Session::new(config, at(0), header_token.map(Secret::new))
 }
@@ -529,4 +534,43 @@ fn a_listing_says_what_this_session_was_told_of_each_job() {
     let [Output::Send(jobs)] = &outputs[..] else { panic!("{outputs:?}") };
     let jobs = wire(&session, jobs)["payload"]["jobs"].clone();
     assert_eq!((&jobs[0]["last_event_seq"], &jobs[1]["last_event_seq"]), (&json!(1), &json!(0)));
+}
+
+/// ARCP §6.3: whoever has everything can come back, though the journals of what it was told are gone by then.
+#[test]
+fn a_session_that_has_settled_needs_no_journal_to_know_that_its_client_has_everything() {
+    let mut session = open(&[]);
+    submitted(&mut session, 1, true);
+    assert_eq!(session.deadline(), None, "nothing has been told");
+    handle(&mut session, 0, ended(1));
+    assert_eq!(session.deadline(), Some(at(3600 * SECOND)));
+    let outputs = session.handle(at(3600 * SECOND), ulid(1), Input::Tick);
+    let [Output::Note(settled)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(session.deadline(), None, "once is enough");
+
+    let follow = |n: u128, first| Follow {
+        ordinal: n as u64,
+        job_id: job(n),
+        trace_id: TraceId::new(n),
+        request: "r".into(),
+        only_end: false,
+        first: Some(first),
+    };
+    let resumed = |last_event_seq, records: &[&LogRecord]| {
+        let mut history = History::default();
+        let principal = Principal::new("alice");
+        let opened = Opened { at: at(0), principal, features: Features::default(), dialect: "generic".into() };
+        history.take(LogRecord::Opened(opened));
+        history.take(LogRecord::Follow(follow(1, 1)));
+        records.iter().for_each(|record| history.take((*record).clone()));
+        let jobs = history.open_job();
+        let resumed = history.resume(last_event_seq, 9).expect("all of it is kept");
+        (jobs, resumed.outbox.last_seq(), resumed.jobs().into_iter().collect::<Vec<_>>())
+    };
+    assert_eq!(resumed(1, &[]), (Some(job(1)), 0, vec![job(1)]), "there may be more");
+    assert_eq!(resumed(1, &[settled]), (None, 1, vec![]));
+    assert_eq!(resumed(0, &[settled]), (None, 0, vec![job(1)]));
+    let next = LogRecord::Follow(follow(2, 2));
+    assert_eq!(resumed(1, &[settled, &next]), (Some(job(2)), 1, vec![job(2)]));
+    assert_eq!(resumed(1, &[&next, settled]), (Some(job(2)), 1, vec![job(2)]), "it was promised before");
 }
