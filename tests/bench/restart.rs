@@ -109,15 +109,19 @@ pub async fn stores() -> Vec<Row> {
     let dir = tempfile::tempdir().expect("a folder");
     let sqlite = Sqlite::open(&dir.path().join("journal.sqlite"), SqliteOptions::default()).expect("a fresh file");
     let (memory, sqlite) = (Counting::over(Memory::default()), Counting::over(sqlite));
-    let mut jobs = Vec::new();
+    let (mut jobs, mut alone) = (Vec::new(), Vec::new());
     for store in [&memory, &sqlite] {
         let builder = TestHost::builder().store(Arc::clone(store) as Arc<dyn Store>);
         let host = builder.limits(|limits| limits.live_agents_max = 256).start().await;
         let url = host.serve_url().await;
-        jobs.push(load::throughput(&url, &host::token(host::ALICE)).await);
+        let token = host::token(host::ALICE);
+        alone.push(load::latency(&url, &token).await.figures());
+        jobs.push(load::throughput(&url, &token).await);
     }
     let part = (1.0 - jobs[1] / jobs[0]) * 100.0;
     vec![
+        Row::new("`echo` submit to result in this process: store in memory", &*alone[0], ""),
+        Row::new("the same, SQLite FULL", &*alone[1], ""),
         Row::new("`echo` jobs/s at 4 × 16 in this process: store in memory", format!("{:.0}", jobs[0]), ""),
         Row::new("the same, SQLite FULL", format!("{:.0}", jobs[1]), ""),
         Row::new("what the disk takes of it", format!("{part:.0} %"), "< 30 %"),

@@ -9,13 +9,18 @@ use std::{
     time::Duration,
 };
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
 use super::{inert_wasi, limits::Limits};
 use crate::capability::{self, JobCtx};
 
 /// How often a busy agent gives its thread away.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How much of each memory, table and stack that an agent leaves stays with the process for the next agent, and of how
+/// many agents.
+const KEPT_BYTES: usize = 128 << 10;
+const KEPT_SLOTS: u32 = 64;
 
 /// An engine, everything an agent can be linked to, and the thread that counts time for it.
 pub struct Sandbox {
@@ -104,7 +109,14 @@ fn config(limits: &Limits, live_agents: usize) -> Config {
         .max_memories_per_component(2)
         .max_tables_per_component(16)
         .max_component_instance_size(4 << 20)
-        .max_core_instance_size(1 << 20);
+        .max_core_instance_size(1 << 20)
+        // What an agent touched is written over for the next, which costs less than to give it back to the kernel:
+        // that stops every core.
+        .linear_memory_keep_resident(KEPT_BYTES)
+        .table_keep_resident(KEPT_BYTES)
+        .async_stack_keep_resident(KEPT_BYTES)
+        .pagemap_scan(Enabled::Auto)
+        .max_unused_warm_slots(KEPT_SLOTS);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }
