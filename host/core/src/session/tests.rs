@@ -548,10 +548,10 @@ fn a_session_that_has_settled_needs_no_journal_to_know_that_its_client_has_every
     let [Output::Note(settled)] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!(session.deadline(), None, "once is enough");
 
-    let follow = |n: u128, first| Follow {
-        ordinal: n as u64,
-        job_id: job(n),
-        trace_id: TraceId::new(n),
+    let follow = |n: u64, first| Follow {
+        ordinal: n,
+        job_id: job(n.into()),
+        trace_id: TraceId::new(n.into()),
         request: "r".into(),
         only_end: false,
         first: Some(first),
