@@ -112,8 +112,21 @@ impl Builder {
     #[must_use]
     pub fn policy(mut self, name: &str, lease: Value) -> Self {
         let lease = serde_json::from_value(lease).expect("a lease maps namespaces to patterns");
-        self.config.policy.insert(name.to_owned(), PolicyEntry { lease });
+        self.entry(name).lease = Some(lease);
         self
+    }
+
+    /// Lets a principal do more to jobs that are not of its session.
+    #[must_use]
+    pub fn rights(mut self, name: &str, observes: &[&str], cancels_from_any_session: bool) -> Self {
+        let entry = self.entry(name);
+        entry.observes = observes.iter().map(|&name| name.to_owned()).collect();
+        entry.cancels_from_any_session = cancels_from_any_session;
+        self
+    }
+
+    fn entry(&mut self, name: &str) -> &mut PolicyEntry {
+        self.config.policy.entry(name.to_owned()).or_default()
     }
 
     /// Mounts a fresh folder, which [`TestHost::folder`] names.

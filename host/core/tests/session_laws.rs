@@ -8,7 +8,7 @@
 //! came, and all of every job.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -23,12 +23,13 @@ use leasehold_core::{
         event::{Encoding, Event, Level},
         feature::Features,
         json::Json,
-        server::{ServerMessage, Stamp},
+        server::{JobSummary, ServerMessage, Stamp},
+        status::Status,
         trace::TraceId,
     },
     secret::Secret,
     session::{
-        Input, Output, Page, Session, SessionConfig, Submission, Submitted, Welcomed,
+        Input, Output, Page, Session, SessionConfig, Submission, Submitted, Watched, Welcomed,
         history::{History, Refused, Resumed},
         log::{Follow, LogRecord, Opened},
         outbox::{Delivery, Outbox, ReadFrom},
@@ -47,6 +48,14 @@ enum Step {
     Submit,
     /// The client submits a job again (ARCP §7.2).
     Resubmit(Index),
+    /// A job of another session begins.
+    Foreign,
+    /// The client subscribes to a job, with what it told or without (ARCP §7.6).
+    Subscribe(Index, bool),
+    /// The oldest subscription is answered.
+    Watch,
+    /// The client ends a subscription.
+    Unsubscribe(Index),
     /// The oldest submission is stored and answered, or refused though it is stored.
     Answer { refused: bool },
     /// A job writes a record.
@@ -70,6 +79,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => Just(Step::Submit),
         1 => index().prop_map(Step::Resubmit),
+        1 => Just(Step::Foreign),
+        2 => (index(), any::<bool>()).prop_map(|(job, history)| Step::Subscribe(job, history)),
+        3 => Just(Step::Watch),
+        1 => index().prop_map(Step::Unsubscribe),
         4 => prop::bool::weighted(0.1).prop_map(|refused| Step::Answer { refused }),
         12 => (index(), 0..20_u8).prop_map(|(job, kind)| Step::Write(job, kind)),
         8 => prop::collection::vec(0..8_usize, 1..4).prop_map(Step::Pages),
@@ -83,7 +96,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[test]
 fn whatever_happens_the_client_is_told_one_stream() {
-    let features = prop_oneof![Just(vec![]), Just(vec!["result_chunk".to_owned(), "progress".to_owned()])];
+    let features =
+        prop_oneof![Just(vec![]), Just(["result_chunk", "progress", "subscribe"].map(str::to_owned).to_vec())];
     // So few spans between checkpoints that streams are trimmed, or so many that they never are.
     let spans_max = prop_oneof![Just(3_usize), Just(1_000)];
     let worlds = (features, spans_max, prop::collection::vec(step(), 0..120));
@@ -106,7 +120,10 @@ struct World {
     jobs: Vec<Job>,
     /// Under way, oldest first.
     submissions: VecDeque<(Submission, Option<usize>)>,
-    reads: Vec<(JobId, ReadFrom, bool)>,
+    subscriptions: VecDeque<(String, JobId, bool)>,
+    /// What the client was told it watches, and has not ended.
+    watching: BTreeSet<JobId>,
+    reads: Vec<(JobId, u64, ReadFrom, bool)>,
     log: Vec<LogRecord>,
     noted: Vec<LogRecord>,
     /// On their way to the disk, oldest first, and whether the session waits for it.
@@ -124,6 +141,8 @@ struct Job {
     records: Vec<(u64, Record)>,
     /// Its submission was refused though it was stored.
     disowned: bool,
+    /// It is another session's.
+    foreign: bool,
 }
 
 impl Job {
@@ -161,6 +180,8 @@ impl World {
             features: features.to_vec(),
             jobs: Vec::new(),
             submissions: VecDeque::new(),
+            subscriptions: VecDeque::new(),
+            watching: BTreeSet::new(),
             reads: Vec::new(),
             log: vec![LogRecord::Opened(opened(features)), token()],
             noted: Vec::new(),
@@ -178,6 +199,18 @@ impl World {
             Step::Submit => self.submit(None),
             Step::Resubmit(index) if !self.jobs.is_empty() => self.submit(Some(index.index(self.jobs.len()))),
             Step::Resubmit(_) => {}
+            Step::Foreign => self.begin_foreign(),
+            Step::Subscribe(index, history) if !self.jobs.is_empty() => self.subscribe(index, history),
+            Step::Subscribe(..) => {}
+            Step::Watch => self.watch(),
+            Step::Unsubscribe(index) if !self.jobs.is_empty() => {
+                let job_id = self.jobs[index.index(self.jobs.len())].accepted.job_id;
+                let text =
+                    format!(r#"{{"arcp":"1.1","id":"u","type":"job.unsubscribe","payload":{{"job_id":"{job_id}"}}}}"#);
+                self.watching.remove(&job_id);
+                self.give(Input::Frame(decode(&text)));
+            }
+            Step::Unsubscribe(_) => {}
             Step::Answer { refused } => self.answer(refused),
             Step::Write(index, kind) if !self.jobs.is_empty() => {
                 let at = index.index(self.jobs.len());
@@ -240,10 +273,55 @@ impl World {
         self.give(Input::Submitted { request: "s".into(), trace_id: TraceId::new(1), outcome });
     }
 
-    fn accept(&mut self, submission: &Submission, disowned: bool) -> Accepted {
-        let accepted = accepted(self.jobs.len() as u128 + 1, submission);
+    fn begin_foreign(&mut self) {
+        let session_id = SessionId::new(Ulid::from_parts(0, 2));
+        let accepted = Accepted { session_id, ..accepted(self.jobs.len() as u128 + 1, "f", 1, None) };
         let records = vec![(1, Record::Accepted(Box::new(accepted.clone())))];
-        self.jobs.push(Job { accepted: accepted.clone(), records, disowned });
+        self.jobs.push(Job { accepted, records, disowned: false, foreign: true });
+    }
+
+    fn subscribe(&mut self, index: Index, history: bool) {
+        let job_id = self.jobs[index.index(self.jobs.len())].accepted.job_id;
+        let payload = format!(r#"{{"job_id":"{job_id}","history":{history}}}"#);
+        let text = format!(r#"{{"arcp":"1.1","id":"w","type":"job.subscribe","payload":{payload}}}"#);
+        let features = self.session.handle(NOW, ULID, Input::Frame(decode(&text)));
+        for output in features {
+            match output {
+                Output::Subscribe { request, subscribe, .. } => {
+                    self.subscriptions.push_back((request, subscribe.job_id, history));
+                }
+                Output::Send(_) | Output::Refused(_) => {} // not negotiated
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn watch(&mut self) {
+        let Some((request, job_id, replayed)) = self.subscriptions.pop_front() else { return };
+        let job = self.job(job_id);
+        let status = if job.is_over() { Status::Success } else { Status::Running };
+        let after = if replayed || job.is_over() { 0 } else { job.last() };
+        let job = JobSummary {
+            job_id,
+            agent: String::new(),
+            status,
+            lease: Json::default(),
+            lease_constraints: None,
+            parent_job_id: None,
+            created_at: NOW,
+            submitted_at: NOW,
+            trace_id: job.accepted.trace_id,
+            last_event_seq: 0,
+        };
+        let outcome = Ok(Watched { job, budget: BTreeMap::new(), after, replayed });
+        self.give(Input::Subscribed { request, job_id, outcome });
+    }
+
+    fn accept(&mut self, submission: &Submission, disowned: bool) -> Accepted {
+        let Submission { request, ordinal, first_seq, .. } = submission;
+        let accepted = accepted(self.jobs.len() as u128 + 1, request, *ordinal, *first_seq);
+        let records = vec![(1, Record::Accepted(Box::new(accepted.clone())))];
+        self.jobs.push(Job { accepted: accepted.clone(), records, disowned, foreign: false });
         accepted
     }
 
@@ -258,7 +336,7 @@ impl World {
                 break;
             }
             let at = index % self.reads.len();
-            let (job_id, from, waits) = self.reads[at];
+            let (job_id, turn, from, waits) = self.reads[at];
             let job = self.job(job_id);
             let after = match from {
                 ReadFrom::After(after) => after,
@@ -269,7 +347,7 @@ impl World {
                 continue;
             }
             self.reads.remove(at);
-            pages.push(Page { job_id, after, records });
+            pages.push(Page { job_id, turn, after, records });
         }
         if !pages.is_empty() {
             self.give(Input::Pages(pages));
@@ -311,7 +389,8 @@ impl World {
         for output in outputs {
             match output {
                 Output::Send(message) => self.receive(&message),
-                Output::Read { job_id, from, wait } => self.reads.push((job_id, from, wait)),
+                Output::Read { job_id, turn, from, wait, .. } => self.reads.push((job_id, turn, from, wait)),
+                Output::Unread { turn } => self.reads.retain(|(_, of, ..)| *of != turn),
                 Output::Store(records) => {
                     self.noted.extend(records);
                     self.flush(true);
@@ -334,6 +413,9 @@ impl World {
                 self.again.push((accepted.job_id, self.told.len()));
             }
         }
+        if let ServerMessage::Subscribed(subscribed) = message {
+            self.watching.insert(subscribed.job.job_id);
+        }
         let Some(seq) = message.event_seq() else { return };
         assert_eq!(seq, self.told.len() as u64 + 1, "{message:?}");
         let frame = frame(message);
@@ -345,6 +427,7 @@ impl World {
     /// Resumes from where the client says it stands, on a host that knows nothing but what is stored.
     fn come_back(&mut self, without: usize) {
         self.reads.clear();
+        self.subscriptions.clear();
         self.noted.clear();
         let told = self.told.len();
         // Neither of these changes anything, so each can be asked first.
@@ -367,7 +450,8 @@ impl World {
     fn resumed(&self, last_event_seq: u64) -> Option<Result<(Resumed, Vec<LogRecord>), Refused>> {
         let mut history = History::default();
         self.log.iter().cloned().for_each(|record| history.take(record));
-        let missing = history.complete(self.jobs.iter().map(|job| job.accepted.clone()).collect());
+        let own = self.jobs.iter().filter(|job| !job.foreign);
+        let missing = history.complete(own.map(|job| job.accepted.clone()).collect());
         let stored = history.open_job().map_or(0, |job_id| self.job(job_id).last());
         let mut resumed = history.resume(last_event_seq, stored)?;
         let mut page = None;
@@ -400,6 +484,9 @@ impl World {
         while !self.submissions.is_empty() {
             self.answer(false);
         }
+        while !self.subscriptions.is_empty() {
+            self.watch();
+        }
         for job in &mut self.jobs {
             if !job.is_over() {
                 job.write(record(0));
@@ -423,9 +510,11 @@ impl World {
             if told.is_empty() && job.disowned {
                 continue;
             }
-            assert!(told.starts_with(&expected) || job.disowned, "{told:#?}\n{expected:#?}");
+            assert!(told.starts_with(&expected) || job.disowned || job.foreign, "{told:#?}\n{expected:#?}");
             let end = expected.last().expect("a job has an end");
-            assert!(told.iter().skip(expected.len()).all(|frame| frame == end), "{told:#?}");
+            // What comes besides is the end again, for a submission that was repeated, or what was subscribed to.
+            assert!(told.iter().all(|frame| expected.contains(frame)), "{told:#?}\n{expected:#?}");
+            assert!(!self.watching.contains(&id) || told.contains(end), "{id} is watched and its end not told");
             for (_, newest) in self.again.iter().filter(|(again, _)| *again == id) {
                 let after = &self.told[(*newest).min(self.told.len())..];
                 assert!(after.iter().any(|frame| without_seq(frame) == *end), "{id} was accepted and its end not told");
@@ -437,7 +526,8 @@ impl World {
     fn expected(&self, job: &Job) -> Vec<String> {
         let mut outbox = Outbox::new(Features::negotiate(&self.features));
         let Accepted { job_id, trace_id, request_id, .. } = job.accepted.clone();
-        outbox.follow(Follow { ordinal: 1, job_id, trace_id, request: request_id, only_end: false, first: None });
+        let request = Some(request_id);
+        outbox.follow(Follow { ordinal: 1, job_id, trace_id, request, only_end: false, first: None, after: 0 });
         let mut delivery = Delivery::default();
         for (position, record) in job.records.clone() {
             outbox.push(job_id, position, record, &mut delivery);
@@ -458,12 +548,12 @@ fn token() -> LogRecord {
     LogRecord::Token { at: NOW, sha256: String::new(), used: None }
 }
 
-fn accepted(n: u128, submission: &Submission) -> Accepted {
+fn accepted(n: u128, request: &str, ordinal: u64, first_seq: Option<u64>) -> Accepted {
     Accepted {
         job_id: JobId::new(Ulid::from_parts(0, n)),
         principal: Principal::new("alice"),
         session_id: SessionId::new(ULID),
-        request_id: submission.request.clone(),
+        request_id: request.to_owned(),
         at: NOW,
         agent: "a@1.0.0".into(),
         digest: String::new(),
@@ -475,8 +565,8 @@ fn accepted(n: u128, submission: &Submission) -> Accepted {
         limits: String::new(),
         parameters: None,
         key: None,
-        ordinal: submission.ordinal,
-        first_seq: submission.first_seq,
+        ordinal,
+        first_seq,
     }
 }
 
@@ -518,6 +608,9 @@ fn frame(message: &ServerMessage) -> String {
 
 fn without_seq(frame: &str) -> String {
     let mut value: serde_json::Value = serde_json::from_str(frame).expect("a frame is JSON");
-    value.as_object_mut().expect("a frame is an object").remove("event_seq");
+    let frame = value.as_object_mut().expect("a frame is an object");
+    frame.remove("event_seq");
+    // Whoever subscribed has submitted nothing.
+    frame.remove("correlation_id");
     value.to_string()
 }

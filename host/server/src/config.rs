@@ -192,11 +192,18 @@ impl<'de> Deserialize<'de> for TokenText {
 }
 
 /// `[policy.NAME]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyEntry {
     /// The lease no job of this principal exceeds, as in `lease_request`.
-    pub lease: BTreeMap<String, Vec<String>>,
+    pub lease: Option<BTreeMap<String, Vec<String>>>,
+    /// The other principals whose jobs this one may list and watch (ARCP §6.6, §7.6); `*` is everyone.
+    #[serde(default)]
+    pub observes: Vec<String>,
+    /// Whether this one may cancel a job of its own from any session, and not only from the one that submitted it
+    /// (ARCP §7.4).
+    #[serde(default)]
+    pub cancels_from_any_session: bool,
 }
 
 /// One of `[[mounts]]`.
@@ -309,7 +316,8 @@ impl Config {
     pub fn read_ceilings(&self) -> Result<BTreeMap<Principal, Lease>, ConfigError> {
         let mut ceilings = BTreeMap::new();
         for (name, policy) in &self.policy {
-            let lease = Lease::parse(&policy.lease).map_err(|error| {
+            let Some(lease) = &policy.lease else { continue };
+            let lease = Lease::parse(lease).map_err(|error| {
                 let error = error.to_string();
                 ConfigError(format!("policy.{name}: {}", error.replacen("lease_request", "lease", 1)))
             })?;

@@ -9,24 +9,28 @@
 //! When the connection ends, what it began is finished and written down, and
 //! the session is parked until its client comes back (ARCP §6.3).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt as _, StreamExt,
-    future::BoxFuture,
+    future::{AbortHandle, Aborted, BoxFuture, abortable},
     stream::{FuturesOrdered, FuturesUnordered},
 };
 use leasehold_core::{
-    error::Refusal,
-    id::{JobId, SessionId},
+    error::{ErrorCode, Refusal},
+    id::{JobId, Principal, SessionId},
     job::record::Record,
     protocol::{
-        client,
+        client::{self, Subscribe},
         server::{ServerMessage, Stamp},
         trace::TraceId,
     },
     session::{
-        Claim, Close, Input, Output, Page, Session, SessionConfig, Submission, Welcomed, Who, log::LogRecord,
+        Claim, Close, Input, Output, Page, Session, SessionConfig, Submission, Watched, Welcomed, Who, log::LogRecord,
         outbox::ReadFrom, stranger,
     },
     time::Timestamp,
@@ -37,7 +41,7 @@ use crate::{
     agents::registry::Registry,
     capability::truncate,
     clock::{self, Clock},
-    jobs::Jobs,
+    jobs::{Jobs, Watchable},
     journal,
     policy::Policy,
     sessions::{Attached, Sessions},
@@ -79,6 +83,25 @@ pub struct Desk {
     pub stopping: CancellationToken,
 }
 
+impl Desk {
+    /// Finds out what a client may watch of a job, and from where on (ARCP §7.6).
+    async fn watch(&self, principal: &Principal, subscribe: &Subscribe) -> Result<Watched, Refusal> {
+        let Subscribe { job_id, history_after } = *subscribe;
+        let Watchable { summary, session_id, budget } = self.jobs.watchable(principal, job_id).await?;
+        let after = match history_after {
+            Some(seq) => self.sessions.position(session_id, job_id, seq).await.map_err(|error| {
+                tracing::error!(%session_id, error = format!("{error:#}"), "a session cannot be read");
+                Refusal::new(ErrorCode::InternalError, "the host cannot read what the job told; try again later")
+            })?,
+            // Its end is told in any case.
+            None if summary.status.is_terminal() => Position::ZERO,
+            None => self.jobs.newest(job_id).await?,
+        };
+        let budget = self.jobs.left_of(job_id, &budget).await?;
+        Ok(Watched { job: summary, budget, after: after.get(), replayed: history_after.is_some() })
+    }
+}
+
 /// One connection.
 struct Driver {
     desk: Arc<Desk>,
@@ -99,8 +122,13 @@ struct Driver {
     /// Submissions are answered in the order they came: some clients tell answers apart by nothing else.
     submissions: FuturesOrdered<BoxFuture<'static, Input>>,
     requests: FuturesUnordered<BoxFuture<'static, Input>>,
-    pages: FuturesUnordered<BoxFuture<'static, anyhow::Result<Page>>>,
+    pages: FuturesUnordered<BoxFuture<'static, ReadPage>>,
+    /// What ends the reading for a following of a job.
+    reading: HashMap<u64, AbortHandle>,
 }
+
+/// A page, unless its reading was ended.
+type ReadPage = Result<anyhow::Result<Page>, Aborted>;
 
 /// Serves one connection until it ends. Its jobs go on.
 pub async fn drive(desk: Arc<Desk>, mut transport: Transport) {
@@ -125,6 +153,7 @@ pub async fn drive(desk: Arc<Desk>, mut transport: Transport) {
         submissions: FuturesOrdered::new(),
         requests: FuturesUnordered::new(),
         pages: FuturesUnordered::new(),
+        reading: HashMap::new(),
     };
     driver.run().await;
 }
@@ -203,19 +232,22 @@ impl Driver {
     }
 
     /// Gives the session the pages that are there, so that what has to be written of them is written at once.
-    async fn pages(&mut self, first: anyhow::Result<Page>) -> Result<Option<Ending>, TransportError> {
+    async fn pages(&mut self, first: ReadPage) -> Result<Option<Ending>, TransportError> {
         let mut pages = Vec::new();
         let mut next = Some(first);
         while let Some(page) = next.take() {
             match page {
-                Ok(page) => {
+                Ok(Ok(page)) => {
+                    self.reading.remove(&page.turn);
                     if let Some((_, Record::Ended { end, .. })) = page.records.last() {
                         // Whoever is told of an end finds it in the next listing, though the runner may not be back.
                         self.desk.jobs.note_end(page.job_id, end.status());
                     }
                     pages.push(page);
                 }
-                Err(error) => {
+                // Its client has unsubscribed.
+                Err(Aborted) => {}
+                Ok(Err(error)) => {
                     let error = format!("{error:#}");
                     tracing::error!(session_id = %self.session_id, error, "a journal cannot be read");
                     let reason = CloseReason::new(CloseReason::INTERNAL, "the host cannot read a journal");
@@ -265,7 +297,19 @@ impl Driver {
                         let outcome = self.desk.jobs.list(&principal, &list);
                         next = Some(Input::Listed { request, outcome });
                     }
-                    Output::Read { job_id, from, wait } => self.read(job_id, from, wait),
+                    Output::Subscribe { request, principal, subscribe } => {
+                        let (desk, job_id) = (Arc::clone(&self.desk), subscribe.job_id);
+                        self.requests.push(Box::pin(async move {
+                            let outcome = desk.watch(&principal, &subscribe).await;
+                            Input::Subscribed { request, job_id, outcome }
+                        }));
+                    }
+                    Output::Unread { turn } => {
+                        if let Some(reading) = self.reading.remove(&turn) {
+                            reading.abort();
+                        }
+                    }
+                    Output::Read { job_id, turn, from, wait, pause } => self.read(job_id, turn, from, wait, pause),
                     Output::Store(records) => {
                         self.noted.extend(records);
                         match self.write_noted() {
@@ -376,16 +420,20 @@ impl Driver {
             let outcome = task.await.unwrap_or_else(|panic| {
                 tracing::error!(%panic, "a submission panicked");
                 let message = "the host failed to take the job; try again later";
-                Err(Refusal::new(leasehold_core::error::ErrorCode::InternalError, message))
+                Err(Refusal::new(ErrorCode::InternalError, message))
             });
             Input::Submitted { request, trace_id, outcome }
         }));
     }
 
     /// Reads a page of a job's journal.
-    fn read(&self, job_id: JobId, from: ReadFrom, wait: bool) {
-        let (store, jobs) = (Arc::clone(&self.store), Arc::clone(&self.desk.jobs));
-        self.pages.push(Box::pin(async move {
+    fn read(&mut self, job_id: JobId, turn: u64, from: ReadFrom, wait: bool, pause: bool) {
+        let (store, jobs, clock) = (Arc::clone(&self.store), Arc::clone(&self.desk.jobs), self.clock.clone());
+        let pause = pause.then_some(self.session.dialect().subscribe_pause).filter(|pause| !pause.is_zero());
+        let page = async move {
+            if let Some(pause) = pause {
+                clock.sleep_until(clock.now().saturating_add(pause)).await;
+            }
             // Nothing grows any more of a job whose time was over before its client had read it.
             if wait && !jobs.lists(job_id) && journal::accepted(&*store, &journal::stream(job_id)).await?.is_none() {
                 anyhow::bail!("{job_id} was removed before its client had read it");
@@ -397,8 +445,11 @@ impl Driver {
             if wait {
                 store.grown(&journal::stream(job_id), after).await?;
             }
-            Ok(Page { job_id, after: after.get(), records: journal::page(&*store, job_id, after).await? })
-        }));
+            Ok(Page { job_id, turn, after: after.get(), records: journal::page(&*store, job_id, after).await? })
+        };
+        let (page, reading) = abortable(page);
+        self.reading.insert(turn, reading);
+        self.pages.push(Box::pin(page));
     }
 
     /// Appends what was noted.
@@ -454,7 +505,7 @@ impl Driver {
 enum Event {
     One(Input),
     Incoming(Incoming),
-    Page(anyhow::Result<Page>),
+    Page(ReadPage),
     Stored(Result<(), StoreError>),
     Noted,
     Detached,

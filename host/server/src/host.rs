@@ -1,6 +1,7 @@
 //! The parts of a host, put together.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -19,10 +20,10 @@ use crate::{
     },
     capability::{World, mounts::Mounts},
     clock::{self, Clock},
-    config::{Config, Synchronous, TokenSource},
+    config::{Config, PolicyEntry, Synchronous, TokenSource},
     connection::{self, Desk},
     jobs::Jobs,
-    policy::Policy,
+    policy::{Observes, Policy, Rights},
     retention::Retention,
     sandbox::{engine::Sandbox, limits},
     sessions::{Bounds, Sessions},
@@ -242,17 +243,29 @@ fn policy(config: &Config, mounts: &Mounts, owner: Option<Principal>) -> Result<
         tokens.push((Principal::new("local"), token.clone()));
         made = Some(token);
     }
-    for principal in ceilings.keys() {
+    let rights: BTreeMap<Principal, Rights> =
+        config.policy.iter().map(|(name, entry)| (Principal::new(name.as_str()), rights(entry))).collect();
+    for principal in rights.keys() {
         if !tokens.iter().any(|(known, _)| known == principal) && owner.as_ref() != Some(principal) {
             return Err(StartError(format!("policy.{principal}: no token is configured for `{principal}`")));
         }
     }
     let policy = Policy::new(tokens, ceilings, mounts).map_err(|refusal| StartError(refusal.message))?;
+    let policy = policy.with_rights(rights);
     let policy = match owner {
         Some(owner) => policy.with_anonymous(owner),
         None => policy,
     };
     Ok((policy, made))
+}
+
+/// What a principal may do to jobs that are not of its session.
+fn rights(entry: &PolicyEntry) -> Rights {
+    let observes = match entry.observes.iter().any(|name| name == "*") {
+        true => Observes::Everyone,
+        false => Observes::These(entry.observes.iter().map(|name| Principal::new(name.as_str())).collect()),
+    };
+    Rights { observes, cancels_from_any_session: entry.cancels_from_any_session }
 }
 
 /// Refuses mounts through which a job could reach what the host itself lives on.

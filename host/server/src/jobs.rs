@@ -1,9 +1,11 @@
 //! The jobs of a host: submit, cancel, list (ARCP §6.6, §7).
 
 mod recovery;
+mod watching;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    ops::Bound,
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,6 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use itertools::Itertools as _;
 use leasehold_core::{
     error::{ErrorCode, Refusal},
     id::{JobId, Principal, SessionId},
@@ -33,7 +36,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::recovery::limits;
+pub use self::{recovery::limits, watching::Watchable};
 use crate::{
     agents::registry::{Agent, Registry},
     capability::World,
@@ -443,8 +446,9 @@ impl Jobs {
             let index = self.index();
             let entry = index.jobs.get(&job_id).filter(|entry| entry.principal == *principal);
             let entry = entry.ok_or_else(|| unknown_job(&job_id.to_string()))?;
-            if entry.session_id != session_id {
-                let message = "only the session that submitted a job may cancel it";
+            if entry.session_id != session_id && !self.policy.may_cancel_from_any_session(principal) {
+                let message = "only the session that submitted a job may cancel it (`cancels_from_any_session` in the \
+                               host's policy lets others)";
                 return Err(Refusal::new(ErrorCode::PermissionDenied, message));
             }
             let running = entry.running.as_ref();
@@ -491,8 +495,10 @@ impl Jobs {
         let index = self.index();
         let mut page: Vec<JobSummary> = Vec::new();
         let mut bytes = 0;
-        let mine = index.by_principal.get(principal).into_iter().flat_map(|jobs| jobs.iter().rev());
-        for job_id in mine.filter(|id| before.is_none_or(|before| **id < before)) {
+        let shown = index.by_principal.iter().filter(|(owner, _)| self.policy.may_observe(principal, owner));
+        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let shown = shown.map(|(_, jobs)| jobs.range((Bound::Unbounded, end)).rev());
+        for job_id in shown.kmerge_by(|one, other| one > other) {
             let summary = &index.jobs[job_id].summary;
             if !matches(summary, list) {
                 continue;

@@ -1,6 +1,6 @@
 //! Who may connect, and how far each may go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use leasehold_core::{
     error::Refusal,
@@ -26,6 +26,31 @@ pub struct Policy {
     fallback: Authority,
     /// Who a peer is that needs no token, if there is such a one.
     anonymous: Option<Principal>,
+    rights: BTreeMap<Principal, Rights>,
+}
+
+/// What a principal may do to jobs that are not of its session. Without an entry: nothing but watch its own.
+#[derive(Clone, Debug, Default)]
+pub struct Rights {
+    /// Whose jobs it may list and watch besides its own (ARCP §6.6, §7.6).
+    pub observes: Observes,
+    /// Whether it may cancel its own jobs from any session (ARCP §7.4).
+    pub cancels_from_any_session: bool,
+}
+
+/// Whose jobs a principal may watch besides its own.
+#[derive(Clone, Debug)]
+pub enum Observes {
+    /// Those of these principals.
+    These(BTreeSet<Principal>),
+    /// All jobs.
+    Everyone,
+}
+
+impl Default for Observes {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
 }
 
 impl Policy {
@@ -55,7 +80,14 @@ impl Policy {
         let lease = Lease::parse(&grants).map_err(|error| Refusal::invalid(error.to_string()))?;
         let ceilings =
             ceilings.into_iter().map(|(principal, lease)| (principal, Authority { lease, expires_at: None })).collect();
-        Ok(Self { tokens, ceilings, fallback: Authority { lease, expires_at: None }, anonymous: None })
+        let (fallback, rights) = (Authority { lease, expires_at: None }, BTreeMap::new());
+        Ok(Self { tokens, ceilings, fallback, anonymous: None, rights })
+    }
+
+    /// Lets principals do more than what is the session's.
+    #[must_use]
+    pub fn with_rights(self, rights: BTreeMap<Principal, Rights>) -> Self {
+        Self { rights, ..self }
     }
 
     /// Lets a peer in without a token, as `principal`: a process that started this one owns it.
@@ -80,6 +112,23 @@ impl Policy {
         }
         // A peer that needs no token may still send one, as SDKs do that always have one.
         found.or_else(|| self.anonymous.clone().filter(|_| self.tokens.is_empty()))
+    }
+
+    /// Whether a principal may list and watch another's jobs (ARCP §6.6, §7.6). It may always watch its own.
+    #[must_use]
+    pub fn may_observe(&self, principal: &Principal, owner: &Principal) -> bool {
+        let observes = || match self.rights.get(principal).map(|rights| &rights.observes) {
+            Some(Observes::Everyone) => true,
+            Some(Observes::These(owners)) => owners.contains(owner),
+            None => false,
+        };
+        principal == owner || observes()
+    }
+
+    /// Whether a principal may cancel its jobs from any session (ARCP §7.4).
+    #[must_use]
+    pub fn may_cancel_from_any_session(&self, principal: &Principal) -> bool {
+        self.rights.get(principal).is_some_and(|rights| rights.cancels_from_any_session)
     }
 
     /// The authority a submission of `principal` gets, or how it is too much (ARCP §9.4).
@@ -142,6 +191,28 @@ mod tests {
         let owned = policy(&[]).with_anonymous(Principal::new("local"));
         assert!(owned.authenticate(None).is_some());
         assert!(owned.authenticate(Some(&Secret::new("wrong"))).is_none());
+    }
+
+    /// ARCP §7.6, §7.4.
+    #[test]
+    fn a_principal_watches_its_own_jobs_and_those_it_was_given() {
+        let [alice, bob, carol] = ["alice", "bob", "carol"].map(Principal::new);
+        let rights = |observes| Rights { observes, cancels_from_any_session: true };
+        let policy = policy(&[]).with_rights(BTreeMap::from([
+            (alice.clone(), rights(Observes::These(BTreeSet::from([bob.clone()])))),
+            (carol.clone(), rights(Observes::Everyone)),
+        ]));
+        for (who, owner, allowed) in [
+            (&alice, &alice, true),
+            (&alice, &bob, true),
+            (&alice, &carol, false),
+            (&bob, &bob, true),
+            (&bob, &alice, false),
+            (&carol, &alice, true),
+        ] {
+            assert_eq!(policy.may_observe(who, owner), allowed, "{who} {owner}");
+        }
+        assert!(policy.may_cancel_from_any_session(&alice) && !policy.may_cancel_from_any_session(&bob));
     }
 
     #[test]

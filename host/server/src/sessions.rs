@@ -21,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use leasehold_core::{
     error::{ErrorCode, Refusal},
-    id::{Principal, SessionId, Ulid},
+    id::{JobId, Principal, SessionId, Ulid},
     protocol::{client::Resume, dialect::Dialect, feature::Features},
     secret::Secret,
     session::{
@@ -331,6 +331,24 @@ impl Sessions {
                 }
             }
         }
+    }
+
+    /// The position in a job's journal after which a session was told it under numbers greater than `seq` (ARCP §7.6);
+    /// the beginning if that is not known any more.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn position(&self, session_id: SessionId, job_id: JobId, seq: u64) -> anyhow::Result<Position> {
+        if seq == 0 {
+            return Ok(Position::ZERO);
+        }
+        let Stored { history, .. } = self.read(&stream(session_id)).await?;
+        let Some(mut search) = history.find(job_id, seq) else { return Ok(Position::ZERO) };
+        while search.goes_on() {
+            search.give(journal::page(&*self.store, job_id, Position::new(search.after())).await?);
+        }
+        Ok(Position::new(search.after()))
     }
 
     /// Reads which sessions earlier runs of the host left in the store.

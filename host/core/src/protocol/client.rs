@@ -81,10 +81,24 @@ pub enum ClientMessage {
         /// Why.
         reason: Option<String>,
     },
-    /// A message of the draft that this host does not serve yet.
-    Unsupported(String),
+    /// `job.subscribe` (§7.6).
+    Subscribe(Subscribe),
+    /// `job.unsubscribe` (§7.6).
+    Unsubscribe {
+        /// Which job.
+        job_id: JobId,
+    },
     /// A type nobody knows. It is ignored, so that the protocol can grow.
     Unknown(String),
+}
+
+/// The payload of `job.subscribe` (§7.6).
+#[derive(Clone, Debug)]
+pub struct Subscribe {
+    /// The job to watch.
+    pub job_id: JobId,
+    /// What it has told already is told, too, if it came after this number of the session that submitted it.
+    pub history_after: Option<u64>,
 }
 
 /// The payload of `session.hello` (§6.2).
@@ -228,21 +242,36 @@ fn understand(envelope: &Envelope<'_>, id: Option<&str>) -> Result<ClientMessage
         }
         "job.cancel" => {
             let cancel: wire::Cancel = payload(kind, raw)?;
-            // Some SDKs name the job in the envelope, some in the payload, some in both.
-            let named = match (envelope.job_id.as_deref(), cancel.job_id.as_deref()) {
-                (Some(a), Some(b)) if a != b => {
-                    return Err(Refusal::invalid("job.cancel: the envelope's `job_id` and the payload's differ"));
-                }
-                (Some(id), _) | (None, Some(id)) => id,
-                (None, None) => return Err(Refusal::invalid("job.cancel: `job_id` is missing")),
-            };
-            // An id that cannot be one names no job, which is the answer for any other unknown id too.
-            let job_id = named.parse().map_err(|_| unknown_job(named))?;
+            let job_id = named_job(kind, envelope.job_id.as_deref(), cancel.job_id.as_deref())?;
             ClientMessage::Cancel { job_id, reason: cancel.reason }
         }
-        "job.subscribe" | "job.unsubscribe" => ClientMessage::Unsupported(kind.to_owned()),
+        "job.subscribe" => {
+            let subscribe: wire::Subscribe = payload(kind, raw)?;
+            let job_id = named_job(kind, envelope.job_id.as_deref(), subscribe.job_id.as_deref())?;
+            let history = subscribe.history.unwrap_or_default();
+            let history_after = history.then(|| subscribe.from_event_seq.unwrap_or_default());
+            ClientMessage::Subscribe(Subscribe { job_id, history_after })
+        }
+        "job.unsubscribe" => {
+            let unsubscribe: wire::Unsubscribe = payload(kind, raw)?;
+            let job_id = named_job(kind, envelope.job_id.as_deref(), unsubscribe.job_id.as_deref())?;
+            ClientMessage::Unsubscribe { job_id }
+        }
         _ => ClientMessage::Unknown(kind.to_owned()),
     })
+}
+
+/// The job that a request is about: some SDKs name it in the envelope, some in the payload, some in both.
+fn named_job(kind: &str, envelope: Option<&str>, payload: Option<&str>) -> Result<JobId, Refusal> {
+    let named = match (envelope, payload) {
+        (Some(a), Some(b)) if a != b => {
+            return Err(Refusal::invalid(format!("{kind}: the envelope's `job_id` and the payload's differ")));
+        }
+        (Some(id), _) | (None, Some(id)) => id,
+        (None, None) => return Err(Refusal::invalid(format!("{kind}: `job_id` is missing"))),
+    };
+    // An id that cannot be one names no job, which is the answer for any other unknown id too.
+    named.parse().map_err(|_| unknown_job(named))
 }
 
 /// The refusal for a job that does not exist or is not the principal's to know.
@@ -395,6 +424,22 @@ mod wire {
         pub job_id: Option<String>,
         #[serde(default)]
         pub reason: Option<String>,
+    }
+
+    #[derive(Deserialize)]
+    pub struct Subscribe {
+        #[serde(default)]
+        pub job_id: Option<String>,
+        #[serde(default)]
+        pub from_event_seq: Option<u64>,
+        #[serde(default)]
+        pub history: Option<bool>,
+    }
+
+    #[derive(Deserialize)]
+    pub struct Unsubscribe {
+        #[serde(default)]
+        pub job_id: Option<String>,
     }
 
     #[derive(Deserialize)]

@@ -101,6 +101,8 @@ pub enum ServerMessage {
         /// The client's own words.
         reason: Option<String>,
     },
+    /// `job.subscribed` (§7.6).
+    Subscribed(Box<Subscribed>),
     /// `job.event` (§8.1).
     Event {
         /// Where it stands in the session's stream and which job it is of.
@@ -114,8 +116,8 @@ pub enum ServerMessage {
     Terminal {
         /// Where it stands in the session's stream and which job it is of.
         place: Place,
-        /// The submission it answers.
-        request: String,
+        /// The submission it answers, unless the job is another session's.
+        request: Option<String>,
         /// When the job ended.
         completed_at: Timestamp,
         /// How.
@@ -181,6 +183,21 @@ pub struct Accepted {
     pub accepted_at: Timestamp,
     /// The job's trace.
     pub trace_id: TraceId,
+}
+
+/// The facts of a `job.subscribed` (§7.6): what an observer may know of a job's authority, and never its credentials.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// The subscription.
+    pub request: String,
+    /// The job as a listing tells of it.
+    pub job: JobSummary,
+    /// What is left of its budget, if it has one.
+    pub budget: BTreeMap<Currency, Decimal>,
+    /// The newest number of this session; what is told of the job comes after it.
+    pub subscribed_from: u64,
+    /// Whether what the job told before is told, too.
+    pub replayed: bool,
 }
 
 /// One job of a listing (§6.6).
@@ -374,10 +391,15 @@ impl ServerMessage {
                 let head = Head::of("job.cancelled").echo(&**request).job(*job_id, *trace_id);
                 write(head, &payload::Cancelled { job_id: *job_id, reason: reason.as_deref() })
             }
+            Self::Subscribed(subscribed) => {
+                let Subscribed { request, job, .. } = &**subscribed;
+                let head = Head::of("job.subscribed").echo(&**request).job(job.job_id, job.trace_id);
+                write(head.correlated(request), &payload::Subscribed::new(subscribed, stamp.dialect))
+            }
             Self::Event { place, ts, event } => write(Head::of("job.event").place(place), &Payload { event, ts: *ts }),
             Self::Terminal { place, request, completed_at, terminal } => {
                 let (kind, payload) = payload::Terminal::new(place.job_id, *completed_at, terminal, stamp.dialect);
-                write(Head::of(kind).place(place).correlated(request), &payload)
+                write(Head { correlation_id: request.as_deref(), ..Head::of(kind).place(place) }, &payload)
             }
         }
     }
@@ -560,6 +582,45 @@ mod payload {
                 trace_id: accepted.trace_id,
                 request_id: &accepted.request,
                 reply_to: &accepted.request,
+            }
+        }
+    }
+
+    #[derive(Serialize)]
+    pub struct Subscribed<'a> {
+        job_id: JobId,
+        current_status: Status,
+        agent: &'a str,
+        lease: &'a Json,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lease_constraints: Option<&'a LeaseConstraints>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        budget: Option<Budget<'a>>,
+        parent_job_id: Option<JobId>,
+        trace_id: TraceId,
+        subscribed_from: u64,
+        replayed: bool,
+        request_id: &'a str,
+        reply_to: &'a str,
+    }
+
+    impl<'a> Subscribed<'a> {
+        pub fn new(subscribed: &'a super::Subscribed, dialect: &'a Dialect) -> Self {
+            let super::Subscribed { request, job, budget, subscribed_from, replayed } = subscribed;
+            let counters = Budget { counters: budget, form: &dialect.budget };
+            Self {
+                job_id: job.job_id,
+                current_status: job.status,
+                agent: &job.agent,
+                lease: &job.lease,
+                lease_constraints: job.lease_constraints.as_ref(),
+                budget: (!budget.is_empty()).then_some(counters),
+                parent_job_id: job.parent_job_id,
+                trace_id: job.trace_id,
+                subscribed_from: *subscribed_from,
+                replayed: *replayed,
+                request_id: request,
+                reply_to: request,
             }
         }
     }

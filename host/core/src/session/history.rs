@@ -95,6 +95,7 @@ impl History {
             LogRecord::Parked { at } => self.parked = Some(at),
             LogRecord::Follow(follow) => self.follow(follow),
             LogRecord::Spans(spans) => spans.into_iter().for_each(|span| self.span(&span)),
+            LogRecord::Unfollow { job_id, at, next } => self.unfollow(job_id, at, next),
             LogRecord::Settled { next } => self.settle(next),
             LogRecord::Checkpoint(checkpoint) => self.checkpoint(checkpoint),
         }
@@ -115,10 +116,11 @@ impl History {
                 ordinal: accepted.ordinal,
                 job_id: accepted.job_id,
                 trace_id: accepted.trace_id,
-                request: accepted.request_id,
+                request: Some(accepted.request_id),
                 only_end: false,
                 // A span that was written down is about what was really sent.
                 first: accepted.first_seq.filter(|first| *first > newest),
+                after: 0,
             };
             missing.push(LogRecord::Follow(follow.clone()));
             self.follow(follow);
@@ -165,6 +167,27 @@ impl History {
         self.segments.last().map(|segment| self.follows[segment.follow].job_id)
     }
 
+    /// Looks for the place in a job's journal after which the session was told it under numbers greater than `seq`.
+    ///
+    /// Returns `None` if the session was told nothing of the job, or that is not known any more.
+    #[must_use]
+    pub fn find(&self, job_id: JobId, seq: u64) -> Option<Search> {
+        let opened = self.opened.as_ref().filter(|_| seq.saturating_add(1) >= self.floor)?;
+        let is_of = |segment: &&Segment| self.follows[segment.follow].job_id == job_id;
+        let later = self.segments.iter().filter(is_of).find(|segment| segment.first > seq).map(|segment| segment.after);
+        let at = self.segments.iter().rposition(|segment| is_of(&segment) && segment.first <= seq);
+        let Some(at) = at else { return later.map(|after| Search { job_id, seq, after, outbox: None }) };
+        let Segment { first, follow, after, until } = self.segments[at];
+        if self.segments.get(at + 1).is_some_and(|next| next.first <= seq.saturating_add(1)) {
+            let until = if let Until::Position(until) = until { until } else { u64::MAX };
+            return Some(Search { job_id, seq, after: later.unwrap_or(until), outbox: None });
+        }
+        let mut outbox = Outbox::restored(opened.features.clone(), first - 1, 0, VecDeque::new());
+        outbox.stand(Standing { follow: self.follows[follow].clone(), given: after, last_seq: 0 });
+        outbox.enter(job_id, first);
+        Some(Search { job_id, seq, after, outbox: Some(Box::new(outbox)) })
+    }
+
     /// Begins to make the stream again for a client that has everything up to `last_event_seq`.
     ///
     /// `stored` is the last position in the journal of [`open_job`](Self::open_job): what stands there may have been
@@ -198,8 +221,10 @@ impl History {
             last_seq: place.last_seq,
         });
         let standing = standing.collect();
+        let alive = self.standing.values().map(|place| place.follow).collect();
         let outbox = Outbox::restored(opened.features.clone(), last_seq, self.written, self.ended);
-        let replay = Replay { segments, follows: self.follows, standing, skip: last_event_seq, cursor: None };
+        let (skip, entered) = (last_event_seq, HashMap::new());
+        let replay = Replay { segments, follows: self.follows, standing, alive, entered, skip, cursor: None };
         Some(Resumed {
             dialect: dialect::named(&opened.dialect),
             features: opened.features,
@@ -212,7 +237,7 @@ impl History {
 
     fn follow(&mut self, follow: Follow) {
         self.ordinal = self.ordinal.max(follow.ordinal);
-        let (index, job_id, first) = (self.follows.len(), follow.job_id, follow.first);
+        let (index, job_id, first, given) = (self.follows.len(), follow.job_id, follow.first, follow.after);
         self.follows.push(follow);
         if let Some(first) = first {
             // Nothing else was followed, so the job before has been told to its end.
@@ -221,7 +246,28 @@ impl History {
             self.segments.push(Segment { first, follow: index, after: 0, until: Until::End });
             self.written += 1;
         }
-        self.standing.insert(job_id, Place { follow: index, given: 0, last_seq: 0 });
+        self.standing.insert(job_id, Place { follow: index, given, last_seq: 0 });
+    }
+
+    /// Ends a subscription, and the newest segment if that is about it.
+    fn unfollow(&mut self, job_id: JobId, at: u64, next: u64) {
+        self.written += 1;
+        let newest = self.segments.last().zip(self.standing.get(&job_id));
+        if newest.is_some_and(|(segment, place)| segment.follow == place.follow) && self.settled.is_none() {
+            self.close(next, Left { at, ended: true });
+            self.settled = Some(next);
+        }
+        // Unless that was its end, other jobs have been told since.
+        if let Some(place) = self.standing.remove(&job_id).filter(|place| place.last_seq > 0) {
+            self.remember(job_id, place.last_seq);
+        }
+    }
+
+    fn remember(&mut self, job_id: JobId, last_seq: u64) {
+        self.ended.push_back((job_id, last_seq));
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_front();
+        }
     }
 
     fn span(&mut self, span: &Span) {
@@ -250,10 +296,7 @@ impl History {
         (place.given, place.last_seq) = (left.at, next - 1);
         if left.ended {
             self.standing.remove(&job_id);
-            self.ended.push_back((job_id, next - 1));
-            if self.ended.len() > ENDED_MAX {
-                self.ended.pop_front();
-            }
+            self.remember(job_id, next - 1);
         }
     }
 
@@ -301,6 +344,45 @@ pub struct Resumed {
     pub first: Vec<ServerMessage>,
 }
 
+/// The search for the place of a number in a job's journal.
+#[derive(Debug)]
+pub struct Search {
+    job_id: JobId,
+    seq: u64,
+    after: u64,
+    /// Counts, until the number has come; `None` if it has.
+    outbox: Option<Box<Outbox>>,
+}
+
+impl Search {
+    /// The position that was found, or that up to which the search has come.
+    #[must_use]
+    pub fn after(&self) -> u64 {
+        self.after
+    }
+
+    /// Whether more of the journal, after [`Search::after`], is needed.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.outbox.is_some()
+    }
+
+    /// Takes in what stands there; nothing, if that is the journal's end.
+    pub fn give(&mut self, records: Vec<(u64, Record)>) {
+        if records.is_empty() {
+            self.outbox = None;
+        }
+        for (position, record) in records {
+            let Some(outbox) = self.outbox.as_mut().filter(|outbox| outbox.last_seq() < self.seq) else { break };
+            outbox.push(self.job_id, position, record, &mut Delivery::default());
+            self.after = position;
+        }
+        if self.outbox.as_ref().is_some_and(|outbox| outbox.last_seq() >= self.seq) {
+            self.outbox = None;
+        }
+    }
+}
+
 /// The way from where a client stands to where its session does.
 #[derive(Debug)]
 pub struct Replay {
@@ -308,6 +390,10 @@ pub struct Replay {
     follows: Vec<Follow>,
     /// The jobs that are followed and not replayed.
     standing: Vec<Standing>,
+    /// The followings that are not over, but for the end of a job that the newest segment is about.
+    alive: HashSet<usize>,
+    /// Which following of each replayed job was the last.
+    entered: HashMap<JobId, usize>,
     /// The newest number that the client has.
     skip: u64,
     /// How far the first segment has been read; `None` if it has not been begun.
@@ -371,6 +457,12 @@ impl Replay {
     pub fn next(&mut self, outbox: &mut Outbox) -> Result<Option<(JobId, u64)>, Gone> {
         loop {
             let Some(segment) = self.segments.front() else {
+                // A client that has unsubscribed may have subscribed again since, or not.
+                for (job_id, follow) in self.entered.drain() {
+                    if !self.alive.contains(&follow) {
+                        outbox.drop(job_id);
+                    }
+                }
                 for standing in self.standing.drain(..) {
                     outbox.stand(standing);
                 }
@@ -382,6 +474,10 @@ impl Replay {
                 None => {
                     if segment.first != outbox.last_seq() + 1 {
                         return Err(Gone);
+                    }
+                    let earlier = self.entered.insert(follow.job_id, segment.follow);
+                    if earlier.is_some_and(|earlier| earlier != segment.follow) {
+                        outbox.drop(follow.job_id);
                     }
                     let standing = Standing { follow: follow.clone(), given: segment.after, last_seq: 0 };
                     outbox.stand(standing);

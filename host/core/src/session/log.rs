@@ -33,6 +33,15 @@ pub enum LogRecord {
     },
     /// The session is given a job's records from now on.
     Follow(Follow),
+    /// It is given no more of them, as its client asked (§7.6).
+    Unfollow {
+        /// The job.
+        job_id: JobId,
+        /// How far the job was told.
+        at: u64,
+        /// The number of the next message.
+        next: u64,
+    },
     /// Which numbers are of which job.
     Spans(Vec<Span>),
     /// Its client is gone, and the resume window runs.
@@ -65,20 +74,30 @@ pub struct Opened {
 /// A job whose records the session is given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Follow {
-    /// The how-manieth submission of the session led to it.
+    /// The how-manieth submission of the session led to it; 0 if none did.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub ordinal: u64,
     /// The job.
     pub job_id: JobId,
     /// Its trace.
     pub trace_id: TraceId,
-    /// The envelope id of the submission.
-    pub request: String,
+    /// The envelope id of the submission; none if the client subscribed to the job (§7.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// Whether only its end is told (§7.2).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub only_end: bool,
     /// The number of its first message, if the session had nothing else to tell: a span that needs no record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<u64>,
+    /// Nothing up to this position of the job's journal is told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// From one number on the session was given one job's records.

@@ -10,7 +10,9 @@ pub mod log;
 mod open;
 pub mod outbox;
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+
+use rust_decimal::Decimal;
 
 use self::{
     history::Resumed,
@@ -22,9 +24,9 @@ use crate::{
     error::{ErrorCode, Refusal},
     id::{JobId, Principal, Ulid},
     job::record::{Accepted, Record},
-    lease::Authority,
+    lease::{Authority, amount::Currency},
     protocol::{
-        client::{ClientMessage, Hello, ListJobs, Malformed, Request, Resume},
+        client::{ClientMessage, Hello, ListJobs, Malformed, Request, Resume, Subscribe},
         dialect::{self, Dialect},
         feature::Features,
         json::Json,
@@ -80,6 +82,15 @@ pub enum Input {
         /// The job's trace, or why it is not cancelled.
         outcome: Result<TraceId, Refusal>,
     },
+    /// The answer to [`Output::Subscribe`].
+    Subscribed {
+        /// The subscription.
+        request: String,
+        /// The job.
+        job_id: JobId,
+        /// What there is to be watched, or why it may not be.
+        outcome: Result<Watched, Refusal>,
+    },
     /// The answer to [`Output::ListJobs`].
     Listed {
         /// The listing request.
@@ -114,6 +125,19 @@ pub struct Welcomed {
     pub resumed: Option<Box<Resumed>>,
 }
 
+/// A job that a client may watch (§7.6).
+#[derive(Debug)]
+pub struct Watched {
+    /// The job as a listing tells of it.
+    pub job: JobSummary,
+    /// What is left of its budget, if it has one.
+    pub budget: BTreeMap<Currency, Decimal>,
+    /// The position in its journal after which it is told; the whole end of one that has ended is told in any case.
+    pub after: u64,
+    /// Whether what it told before is told, too.
+    pub replayed: bool,
+}
+
 /// Who a client says it is.
 #[derive(Debug)]
 pub enum Who {
@@ -142,6 +166,8 @@ pub enum Claim {
 pub struct Page {
     /// The job.
     pub job_id: JobId,
+    /// Which following of the job it was read for, from [`Output::Read`].
+    pub turn: u64,
     /// The position after which it was read.
     pub after: u64,
     /// The records with their positions; none only if there was nothing and nothing was waited for.
@@ -207,6 +233,20 @@ pub enum Output {
         /// The client's words.
         reason: Option<String>,
     },
+    /// Find out whether a job may be watched (§7.6); the answer is [`Input::Subscribed`].
+    Subscribe {
+        /// The subscription.
+        request: String,
+        /// Who asks.
+        principal: Principal,
+        /// Which job, and from where on.
+        subscribe: Subscribe,
+    },
+    /// Forget the [`Output::Read`] of this following of a job: its client has unsubscribed.
+    Unread {
+        /// Which.
+        turn: u64,
+    },
     /// Look up the principal's jobs (§6.6); the answer is [`Input::Listed`].
     ListJobs {
         /// The listing request.
@@ -220,10 +260,16 @@ pub enum Output {
     Read {
         /// The job.
         job_id: JobId,
+        /// Which following of the job it is for.
+        turn: u64,
         /// From where.
         from: ReadFrom,
         /// Whether to wait until there is something.
         wait: bool,
+        /// Whether the client has just been told that it is subscribed: see [`Dialect::subscribe_pause`].
+        ///
+        /// [`Dialect::subscribe_pause`]: crate::protocol::dialect::Dialect::subscribe_pause
+        pause: bool,
     },
     /// Append these records to the session's stream, after all that was noted; the answer is [`Input::Stored`] once
     /// they are durable.
@@ -351,7 +397,10 @@ impl Session {
                 let authenticate = Output::Authenticate { who, claim: Claim::Resume(resume) };
                 (Phase::Authenticating { request: id, features: Features::default() }, vec![authenticate])
             }
-            (Phase::Open(open), Input::Gone) => (Phase::Closed(Some(open)), vec![]),
+            (Phase::Open(mut open), Input::Gone) => {
+                open.leave();
+                (Phase::Closed(Some(open)), vec![])
+            }
             (Phase::Open(mut open), input) => {
                 let outputs = open.handle(now, fresh, input);
                 let over = outputs.iter().any(|output| matches!(output, Output::Close(_)));

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    Close, Input, Output, Page, SessionConfig, Submission, Submitted, Welcomed,
+    Close, Input, Output, Page, SessionConfig, Submission, Submitted, Watched, Welcomed,
     history::Replay,
     log::{Follow, LogRecord},
     outbox::{Delivery, Outbox, ReadFrom},
@@ -16,7 +16,7 @@ use crate::{
     protocol::{
         client::{ClientMessage, Malformed, Request, Submit},
         feature::{Feature, Features},
-        server::{Accepted, ServerMessage, Welcome},
+        server::{Accepted, ServerMessage, Subscribed, Welcome},
         trace::TraceId,
     },
     time::Timestamp,
@@ -31,8 +31,10 @@ pub(super) struct Open {
     replay: Option<Replay>,
     /// How many submissions there have been.
     ordinal: u64,
-    /// Answers that came during a replay, and are given after it: only then it is known what the session follows.
+    /// Answers that came too early: see [`Open::is_early`].
     late: Vec<Input>,
+    /// The subscriptions under way, and whether they were ended before they were answered.
+    subscribing: Vec<(String, JobId, bool)>,
     /// The submissions under way: their ordinals, and the numbers they were promised.
     submitting: VecDeque<(u64, Option<u64>)>,
     /// The newest number that a submission was promised, which the next one must not be promised again: a submission
@@ -87,6 +89,7 @@ impl Open {
             replay,
             ordinal,
             late: Vec::new(),
+            subscribing: Vec::new(),
             submitting: VecDeque::new(),
             promised: 0,
             held: VecDeque::new(),
@@ -119,6 +122,17 @@ impl Open {
         self.replay.is_some()
     }
 
+    /// The connection is gone, and with it whoever waits for the answer to a subscription.
+    pub(super) fn leave(&mut self) {
+        self.late.retain(|late| matches!(late, Input::Submitted { .. }));
+    }
+
+    /// Which following of a job this is.
+    #[cfg(test)]
+    pub(super) fn turn(&self, job_id: JobId) -> Option<u64> {
+        self.outbox.turn(job_id)
+    }
+
     /// When to ping, or to give the client up.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let lost = self.interval.map(|interval| self.heard.saturating_add(interval * 2));
@@ -148,11 +162,16 @@ impl Open {
             Input::Frame(Ok(request)) => self.request(request),
             Input::Frame(Err(malformed)) => misunderstood(*malformed),
             Input::Unreadable(refusal) => refused(None, refusal),
-            late @ Input::Submitted { .. } if self.replay.is_some() => {
-                self.late.push(late);
+            early if self.is_early(&early) => {
+                self.late.push(early);
                 vec![]
             }
-            Input::Submitted { request, trace_id, outcome } => self.submitted(request, trace_id, outcome),
+            Input::Submitted { request, trace_id, outcome } => {
+                let mut outputs = self.submitted(request, trace_id, outcome);
+                outputs.extend(self.answer_late());
+                outputs
+            }
+            Input::Subscribed { request, job_id, outcome } => self.subscribed(request, job_id, outcome),
             Input::Cancelled { request, job_id, reason, outcome } => match outcome {
                 Ok(trace_id) => vec![Output::Send(ServerMessage::Cancelled { request, job_id, trace_id, reason })],
                 Err(refusal) => vec![
@@ -174,7 +193,15 @@ impl Open {
                 Err(refusal) => refused(Some(request), refusal),
             },
             Input::Pages(pages) => self.pages(pages),
-            Input::Stored => self.held.pop_front().map_or_else(Vec::new, |held| held.outputs),
+            Input::Stored => {
+                let mut outputs = self.held.pop_front().map_or_else(Vec::new, |held| held.outputs);
+                // What was to be read may have been unsubscribed from meanwhile.
+                outputs.retain(|output| match output {
+                    Output::Read { job_id, turn, .. } => self.outbox.turn(*job_id) == Some(*turn),
+                    _ => true,
+                });
+                outputs
+            }
             Input::Stopping => vec![
                 Output::Send(ServerMessage::Closed { request: None, reason: Some("the host is stopping".into()) }),
                 Output::Close(Close::GoingAway),
@@ -223,9 +250,17 @@ impl Open {
             ClientMessage::Resume(_) => {
                 refused(Some(id), Refusal::invalid("this session is in use; resume another on a connection of its own"))
             }
-            ClientMessage::Unsupported(kind) => {
-                refused(Some(id), Refusal::invalid(format!("this host does not offer `{kind}`")))
-            }
+            ClientMessage::Subscribe(subscribe) => match self.need(Feature::Subscribe) {
+                Ok(()) => {
+                    self.subscribing.push((id.clone(), subscribe.job_id, false));
+                    vec![Output::Subscribe { request: id, principal: self.principal.clone(), subscribe }]
+                }
+                Err(refusal) => refused(Some(id), refusal),
+            },
+            ClientMessage::Unsubscribe { job_id } => match self.need(Feature::Subscribe) {
+                Ok(()) => self.unsubscribe(job_id),
+                Err(refusal) => refused(Some(id), refusal),
+            },
             // Ignored, so that a newer client can say more than this host knows (§5).
             ClientMessage::Unknown(_) => vec![],
         }
@@ -288,9 +323,10 @@ impl Open {
                     ordinal,
                     job_id,
                     trace_id: accepted.trace_id,
-                    request: request.clone(),
+                    request: Some(request.clone()),
                     only_end: !fresh,
                     first,
+                    after: 0,
                 };
                 let begun = self.outbox.follow(follow.clone());
                 let message = Accepted {
@@ -306,7 +342,7 @@ impl Open {
                 let mut outputs = vec![Output::Send(ServerMessage::Accepted(Box::new(message)))];
                 let record = LogRecord::Follow(follow);
                 if begun {
-                    outputs.push(Output::Read { job_id, from: self.outbox.begin(job_id), wait: true });
+                    outputs.extend(self.read(job_id));
                 }
                 match (begun, fresh) {
                     (false, _) => (outputs, None),
@@ -334,6 +370,92 @@ impl Open {
         }
     }
 
+    /// Whether an answer has to wait: during a replay it is not known what the session follows, and while a submission
+    /// has been promised the next number, nothing else may begin to be told.
+    fn is_early(&self, input: &Input) -> bool {
+        let promised = || self.submitting.iter().any(|(_, first)| first.is_some());
+        match input {
+            Input::Submitted { .. } => self.replay.is_some(),
+            Input::Subscribed { .. } => self.replay.is_some() || promised(),
+            _ => false,
+        }
+    }
+
+    fn answer_late(&mut self) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        for late in std::mem::take(&mut self.late) {
+            match late {
+                early if self.is_early(&early) => self.late.push(early),
+                Input::Submitted { request, trace_id, outcome } => {
+                    outputs.extend(self.submitted(request, trace_id, outcome));
+                }
+                Input::Subscribed { request, job_id, outcome } => {
+                    outputs.extend(self.subscribed(request, job_id, outcome));
+                }
+                _ => {}
+            }
+        }
+        outputs
+    }
+
+    /// Begins to read a job that the session has begun to follow.
+    fn read(&mut self, job_id: JobId) -> Option<Output> {
+        let turn = self.outbox.turn(job_id)?;
+        Some(Output::Read { job_id, turn, from: self.outbox.begin(job_id), wait: true, pause: false })
+    }
+
+    /// Answers a subscription, and begins to tell of the job (§7.6).
+    ///
+    /// Whoever is told of the job already, because it submitted it or subscribed before, is not told twice.
+    fn subscribed(&mut self, request: String, job_id: JobId, outcome: Result<Watched, Refusal>) -> Vec<Output> {
+        let asked = self.subscribing.iter().position(|(id, of, _)| (id, of) == (&request, &job_id));
+        let Some((.., ended_again)) = asked.map(|at| self.subscribing.remove(at)) else { return vec![] };
+        let Watched { job, budget, after, replayed } = match outcome {
+            Ok(watched) => watched,
+            Err(refusal) => return refused(Some(request), refusal),
+        };
+        let follow = Follow {
+            ordinal: 0,
+            job_id,
+            trace_id: job.trace_id,
+            request: None,
+            only_end: job.status.is_terminal() && !replayed,
+            first: None,
+            after,
+        };
+        let told = self.outbox.tells_all_of(job_id);
+        let (replayed, subscribed_from) = (replayed && !told, self.outbox.last_seq());
+        let subscribed = Subscribed { request, job, budget, subscribed_from, replayed };
+        let mut outputs = vec![Output::Send(ServerMessage::Subscribed(Box::new(subscribed)))];
+        if told || ended_again {
+            return outputs;
+        }
+        // Of one that was submitted again, only the end would have been told.
+        let unread = self.outbox.turn(job_id);
+        self.outbox.drop(job_id);
+        self.outbox.follow(follow.clone());
+        let read = self.read(job_id).map(|read| match read {
+            Output::Read { job_id, turn, from, wait, .. } => Output::Read { job_id, turn, from, wait, pause: true },
+            other => other,
+        });
+        outputs.extend(read);
+        self.held.push_back(Held { outputs, answers: false });
+        let unread = unread.map(|turn| Output::Unread { turn });
+        unread.into_iter().chain([Output::Store(vec![LogRecord::Follow(follow)])]).collect()
+    }
+
+    /// Ends a subscription, or one that is not answered yet; of an unknown one nothing is said (§7.6).
+    fn unsubscribe(&mut self, job_id: JobId) -> Vec<Output> {
+        for (_, of, ended_again) in &mut self.subscribing {
+            *ended_again |= *of == job_id;
+        }
+        let turn = self.outbox.turn(job_id);
+        let Some(record) = self.outbox.unsubscribe(job_id) else { return vec![] };
+        // Nothing else is told before it is written down that this is told no more.
+        self.held.push_back(Held { outputs: vec![], answers: false });
+        turn.map(|turn| Output::Unread { turn }).into_iter().chain([Output::Store(vec![record])]).collect()
+    }
+
     /// Numbers what was read, and reads on.
     fn pages(&mut self, pages: Vec<Page>) -> Vec<Output> {
         if let Some(mut replay) = self.replay.take() {
@@ -345,7 +467,10 @@ impl Open {
             return outputs;
         }
         let (mut delivery, mut reads) = (Delivery::default(), Vec::new());
-        for Page { job_id, after, records } in pages {
+        for Page { job_id, turn, after, records } in pages {
+            if self.outbox.turn(job_id) != Some(turn) {
+                continue;
+            }
             self.outbox.skip(job_id, after);
             let (mut cursor, mut ended) = (after, false);
             for (position, record) in records {
@@ -356,7 +481,8 @@ impl Open {
                 }
             }
             if !ended {
-                reads.push(Output::Read { job_id, from: ReadFrom::After(cursor), wait: true });
+                let from = ReadFrom::After(cursor);
+                reads.push(Output::Read { job_id, turn, from, wait: true, pause: false });
             }
         }
         let mut outputs = self.deliver(delivery);
@@ -395,19 +521,14 @@ impl Open {
         match replay.next(&mut self.outbox) {
             Ok(Some((job_id, after))) => {
                 self.replay = Some(replay);
-                vec![Output::Read { job_id, from: ReadFrom::After(after), wait: false }]
+                vec![Output::Read { job_id, turn: 0, from: ReadFrom::After(after), wait: false, pause: false }]
             }
             Ok(None) => {
                 let mut jobs: Vec<JobId> = self.outbox.followed().collect();
                 jobs.sort_unstable();
-                let read = |job_id| Output::Read { job_id, from: self.outbox.begin(job_id), wait: true };
-                let mut outputs: Vec<Output> = jobs.into_iter().map(read).collect();
+                let mut outputs: Vec<Output> = jobs.into_iter().filter_map(|job_id| self.read(job_id)).collect();
                 outputs.extend(self.checkpoint());
-                for late in std::mem::take(&mut self.late) {
-                    if let Input::Submitted { request, trace_id, outcome } = late {
-                        outputs.extend(self.submitted(request, trace_id, outcome));
-                    }
-                }
+                outputs.extend(self.answer_late());
                 outputs
             }
             Err(_) => lost(),

@@ -32,6 +32,8 @@ pub struct Outbox {
     jobs: HashMap<JobId, Followed>,
     /// The span that the newest number belongs to.
     open: Option<OpenSpan>,
+    /// How often a job was followed.
+    turns: u64,
     /// How much has been written since the last checkpoint.
     written: usize,
     /// The last numbers of jobs that ended, newest last, for listings.
@@ -42,6 +44,8 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Followed {
     follow: Follow,
+    /// Tells what is read for this following from what was asked for an earlier one.
+    turn: u64,
     last_seq: u64,
     /// The position up to which its records have been given.
     given: u64,
@@ -130,21 +134,62 @@ impl Outbox {
     /// span, which needs no other record than that of the job.
     pub fn follow(&mut self, follow: Follow) -> bool {
         let job_id = follow.job_id;
-        let Entry::Vacant(vacant) = self.jobs.entry(job_id) else { return false };
+        if self.jobs.contains_key(&job_id) {
+            return false;
+        }
         if let Some(first) = follow.first {
             self.open = Some(OpenSpan { job_id, first, left: Left { at: 0, ended: false } });
             self.written += 1;
         }
-        vacant.insert(Followed { follow, last_seq: 0, given: 0, forgotten: false, gathered: None });
+        self.stand(Standing { given: follow.after, follow, last_seq: 0 });
         true
+    }
+
+    /// Whether all that a job does is told. Of one that was submitted again only the end is (§7.2).
+    pub(super) fn tells_all_of(&self, job_id: JobId) -> bool {
+        self.jobs.get(&job_id).is_some_and(|job| !job.follow.only_end)
+    }
+
+    /// Ends a subscription (§7.6), and says so in the session's stream. A job of the session's own is told to its end.
+    pub(super) fn unsubscribe(&mut self, job_id: JobId) -> Option<LogRecord> {
+        self.jobs.get(&job_id).filter(|job| job.follow.request.is_none())?;
+        let Followed { given: at, last_seq, .. } = self.jobs.remove(&job_id)?;
+        if let Some(open) = self.open.as_mut().filter(|open| open.job_id == job_id && !open.left.ended) {
+            open.left = Left { at, ended: true };
+        }
+        if last_seq > 0 {
+            self.remember(job_id, last_seq);
+        }
+        self.written += 1;
+        Some(LogRecord::Unfollow { job_id, at, next: self.last_seq + 1 })
+    }
+
+    /// Takes a job out, as if it had never been followed.
+    pub(super) fn drop(&mut self, job_id: JobId) {
+        self.jobs.remove(&job_id);
+    }
+
+    fn remember(&mut self, job_id: JobId, last_seq: u64) {
+        self.ended.push_back((job_id, last_seq));
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_front();
+        }
     }
 
     /// Goes on with a job in the middle.
     pub(super) fn stand(&mut self, Standing { follow, given, last_seq }: Standing) {
         // A client that takes chunks has nothing gathered for it.
         let forgotten = given > 0 && self.gathers();
-        let followed = Followed { follow, last_seq, given, forgotten, gathered: None };
-        self.jobs.entry(followed.follow.job_id).or_insert(followed);
+        let turn = self.turns + 1;
+        if let Entry::Vacant(vacant) = self.jobs.entry(follow.job_id) {
+            self.turns = turn;
+            vacant.insert(Followed { follow, turn, last_seq, given, forgotten, gathered: None });
+        }
+    }
+
+    /// Which following of the job this is, if it is followed.
+    pub(super) fn turn(&self, job_id: JobId) -> Option<u64> {
+        self.jobs.get(&job_id).map(|job| job.turn)
     }
 
     /// Makes `job_id` the one whose records come next, as a span says that was written earlier.
@@ -347,8 +392,8 @@ mod tests {
     }
 
     fn follow(n: u128, only_end: bool) -> Follow {
-        let request = format!("msg_{n}");
-        Follow { ordinal: 1, job_id: job(n), trace_id: TraceId::new(n), request, only_end, first: None }
+        let request = Some(format!("msg_{n}"));
+        Follow { ordinal: 1, job_id: job(n), trace_id: TraceId::new(n), request, only_end, first: None, after: 0 }
     }
 
     /// Gives a job its records one after the other, at positions that grow.

@@ -100,6 +100,8 @@ fn words(session: &Session, outputs: &[Output]) -> Vec<String> {
         Output::Submit(submission) => format!("submit {}", submission.agent),
         Output::Cancel { job_id, .. } => format!("cancel {job_id}"),
         Output::ListJobs { .. } => "list".to_owned(),
+        Output::Subscribe { subscribe, .. } => format!("subscribe {}", subscribe.job_id),
+        Output::Unread { turn } => format!("unread {turn}"),
         Output::Read { job_id, from: ReadFrom::After(after), .. } => format!("read {job_id} after {after}"),
         Output::Read { job_id, from: ReadFrom::Newest, .. } => format!("read {job_id} at its end"),
         Output::Store(_) => "store".to_owned(),
@@ -111,7 +113,11 @@ fn words(session: &Session, outputs: &[Output]) -> Vec<String> {
     outputs.iter().map(word).collect()
 }
 
-fn handle(session: &mut Session, now: i64, input: Input) -> Vec<String> {
+fn handle(session: &mut Session, now: i64, mut input: Input) -> Vec<String> {
+    if let (Input::Pages(pages), Phase::Open(open)) = (&mut input, &session.phase) {
+        // Whatever is read here was asked for the last time that its job was followed.
+        pages.iter_mut().for_each(|page| page.turn = open.turn(page.job_id).unwrap_or_default());
+    }
     let outputs = session.handle(at(now), ulid(1), input);
     words(session, &outputs)
 }
@@ -264,7 +270,7 @@ fn a_client_that_is_told_something_all_the_time_is_pinged_too() {
         let event = crate::protocol::event::Event::Thought { text: "t".into() };
         let position = u64::try_from(second).unwrap();
         let records = vec![(position, Record::Event { at: at(now), event })];
-        handle(&mut session, now, Input::Pages(vec![Page { job_id: job(1), after: position - 1, records }]));
+        handle(&mut session, now, Input::Pages(vec![Page { job_id: job(1), turn: 0, after: position - 1, records }]));
         let expected: &[&str] = match second {
             30 => &["session.ping"],
             60 => &["close HeartbeatLost"],
@@ -377,7 +383,7 @@ fn submitted(session: &mut Session, n: u128, fresh: bool) -> Vec<String> {
 }
 
 fn page(n: u128, records: Vec<Record>) -> Input {
-    Input::Pages(vec![Page { job_id: job(n), after: 0, records: (1..).zip(records).collect() }])
+    Input::Pages(vec![Page { job_id: job(n), turn: 0, after: 0, records: (1..).zip(records).collect() }])
 }
 
 fn ended(n: u128) -> Input {
@@ -430,7 +436,7 @@ fn a_switch_between_jobs_is_stored_first_and_a_lone_job_needs_nothing() {
 /// The end of a job, at a position after all others.
 fn end_of(n: u128) -> Input {
     let record = Record::Ended { at: at(0), end: End::Result(Json::default()) };
-    Input::Pages(vec![Page { job_id: job(n), after: 0, records: vec![(9, record)] }])
+    Input::Pages(vec![Page { job_id: job(n), turn: 0, after: 0, records: vec![(9, record)] }])
 }
 
 /// A job may be promised a number only if nothing can come before it; a promise is made once.
@@ -552,9 +558,10 @@ fn a_session_that_has_settled_needs_no_journal_to_know_that_its_client_has_every
         ordinal: n,
         job_id: job(n.into()),
         trace_id: TraceId::new(n.into()),
-        request: "r".into(),
+        request: Some("r".into()),
         only_end: false,
         first: Some(first),
+        after: 0,
     };
     let resumed = |last_event_seq, records: &[&LogRecord]| {
         let mut history = History::default();

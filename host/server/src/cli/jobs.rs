@@ -122,7 +122,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     if let Some(lease) = &submission.lease_request {
         let lease = serde_json::from_value(lease.clone())
             .map_err(|error| Failure::Usage(format!("--lease: {error}; write {{\"namespace\": [\"pattern\", …]}}")))?;
-        config.policy.insert("local".into(), crate::config::PolicyEntry { lease });
+        config.policy.insert("local".into(), crate::config::PolicyEntry { lease: Some(lease), ..Default::default() });
     }
     let parts = Parts { owner: Some(Principal::new("local")), ..Parts::default() };
     let host = Host::start(config, parts)

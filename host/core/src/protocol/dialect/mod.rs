@@ -7,6 +7,8 @@
 mod generic;
 mod python;
 
+use std::time::Duration;
+
 use super::client::Hello;
 
 /// How a client's spelling differs from the draft's.
@@ -18,6 +20,8 @@ pub struct Dialect {
     pub budget: BudgetForm,
     /// How the end of a cancelled or timed-out job is written.
     pub stopped: StoppedForm,
+    /// How long the client needs after `job.subscribed` before it takes what is told of the job.
+    pub subscribe_pause: Duration,
 }
 
 /// How a budget counter is written (§7.1).

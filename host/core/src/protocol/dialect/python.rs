@@ -4,13 +4,21 @@
 //! of `job.error` knows no other `final_status` than `error`: either one ends
 //! the client's reader.
 
+use std::time::Duration;
+
 use super::{BudgetForm, Dialect, StoppedForm};
 use crate::{
     id::Ulid,
     protocol::{client::Hello, feature::Feature},
 };
 
-pub const DIALECT: Dialect = Dialect { name: "python", budget: BudgetForm::Amount, stopped: StoppedForm::Result };
+pub const DIALECT: Dialect = Dialect {
+    name: "python",
+    budget: BudgetForm::Amount,
+    stopped: StoppedForm::Result,
+    // Its reader drops what comes before the task that subscribed has run again.
+    subscribe_pause: Duration::from_millis(50),
+};
 
 /// The nine features this SDK offers, in its order. Other SDKs with bare ULIDs sort theirs.
 const FEATURES: [Feature; 9] = [
