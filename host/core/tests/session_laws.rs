@@ -94,13 +94,46 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What happens to a session that mostly watches (ARCP §7.6): few jobs, seen again and again.
+fn watching_step() -> impl Strategy<Value = Step> {
+    let index = any::<Index>;
+    prop_oneof![
+        1 => Just(Step::Foreign),
+        1 => Just(Step::Submit),
+        1 => Just(Step::Answer { refused: false }),
+        4 => (index(), any::<bool>()).prop_map(|(job, history)| Step::Subscribe(job, history)),
+        4 => Just(Step::Watch),
+        3 => index().prop_map(Step::Unsubscribe),
+        6 => (index(), 2..20_u8).prop_map(|(job, kind)| Step::Write(job, kind)),
+        1 => index().prop_map(|job| Step::Write(job, 0)),
+        8 => prop::collection::vec(0..8_usize, 1..4).prop_map(Step::Pages),
+        6 => Just(Step::Stored),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Settle),
+        2 => (0..30_usize).prop_map(|without| Step::Drop { without }),
+        1 => (0..30_usize, 0..3_usize).prop_map(|(without, durable)| Step::Kill { without, durable }),
+    ]
+}
+
 #[test]
 fn whatever_happens_the_client_is_told_one_stream() {
-    let features =
-        prop_oneof![Just(vec![]), Just(["result_chunk", "progress", "subscribe"].map(str::to_owned).to_vec())];
+    hold(vec![vec![], features()], prop::collection::vec(step(), 0..120));
+}
+
+/// ARCP §7.6, §6.3.
+#[test]
+fn whatever_happens_a_client_that_watches_is_told_one_stream() {
+    hold(vec![features()], prop::collection::vec(watching_step(), 0..120));
+}
+
+fn features() -> Vec<String> {
+    ["result_chunk", "progress", "subscribe"].map(str::to_owned).to_vec()
+}
+
+fn hold(features: Vec<Vec<String>>, steps: impl Strategy<Value = Vec<Step>>) {
     // So few spans between checkpoints that streams are trimmed, or so many that they never are.
     let spans_max = prop_oneof![Just(3_usize), Just(1_000)];
-    let worlds = (features, spans_max, prop::collection::vec(step(), 0..120));
+    let worlds = (prop::sample::select(features), spans_max, steps);
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) });
     let outcome = runner.run(&worlds, |(features, spans_max, steps)| {
         let mut world = World::new(&features, spans_max);
