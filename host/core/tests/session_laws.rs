@@ -154,6 +154,8 @@ struct World {
     /// Under way, oldest first.
     submissions: VecDeque<(Submission, Option<usize>)>,
     subscriptions: VecDeque<(String, JobId, bool)>,
+    /// All subscriptions there were, and whether each was ended after it was asked for.
+    asked: Vec<(JobId, bool)>,
     /// What the client was told it watches, and has not ended.
     watching: BTreeSet<JobId>,
     reads: Vec<(JobId, u64, ReadFrom, bool)>,
@@ -214,6 +216,7 @@ impl World {
             jobs: Vec::new(),
             submissions: VecDeque::new(),
             subscriptions: VecDeque::new(),
+            asked: Vec::new(),
             watching: BTreeSet::new(),
             reads: Vec::new(),
             log: vec![LogRecord::Opened(opened(features)), token()],
@@ -241,6 +244,7 @@ impl World {
                 let text =
                     format!(r#"{{"arcp":"1.1","id":"u","type":"job.unsubscribe","payload":{{"job_id":"{job_id}"}}}}"#);
                 self.watching.remove(&job_id);
+                self.asked.iter_mut().filter(|(of, _)| *of == job_id).for_each(|(_, ended)| *ended = true);
                 self.give(Input::Frame(decode(&text)));
             }
             Step::Unsubscribe(_) => {}
@@ -316,14 +320,16 @@ impl World {
     fn subscribe(&mut self, index: Index, history: bool) {
         let job_id = self.jobs[index.index(self.jobs.len())].accepted.job_id;
         let payload = format!(r#"{{"job_id":"{job_id}","history":{history}}}"#);
-        let text = format!(r#"{{"arcp":"1.1","id":"w","type":"job.subscribe","payload":{payload}}}"#);
+        let request = self.asked.len();
+        self.asked.push((job_id, false));
+        let text = format!(r#"{{"arcp":"1.1","id":"{request}","type":"job.subscribe","payload":{payload}}}"#);
         let features = self.session.handle(NOW, ULID, Input::Frame(decode(&text)));
         for output in features {
             match output {
                 Output::Subscribe { request, subscribe, .. } => {
                     self.subscriptions.push_back((request, subscribe.job_id, history));
                 }
-                Output::Send(_) | Output::Refused(_) => {} // not negotiated
+                Output::Send(_) | Output::Refused(_) => assert!(self.features.is_empty(), "not negotiated"),
                 other => panic!("{other:?}"),
             }
         }
@@ -447,7 +453,11 @@ impl World {
             }
         }
         if let ServerMessage::Subscribed(subscribed) = message {
-            self.watching.insert(subscribed.job.job_id);
+            let (job_id, ended) = self.asked[subscribed.request.parse::<usize>().expect("a number")];
+            assert_eq!(job_id, subscribed.job.job_id);
+            if !ended {
+                self.watching.insert(job_id);
+            }
         }
         let Some(seq) = message.event_seq() else { return };
         assert_eq!(seq, self.told.len() as u64 + 1, "{message:?}");

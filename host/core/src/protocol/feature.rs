@@ -64,8 +64,8 @@ impl Feature {
     ];
 
     /// What this host does. A feature is offered once it works, not before.
-    pub const SUPPORTED: [Self; 7] =
-        [Heartbeat, ListJobs, LeaseExpiresAt, CostBudget, Progress, ResultChunk, AgentVersions];
+    pub const SUPPORTED: [Self; 8] =
+        [Heartbeat, ListJobs, Subscribe, LeaseExpiresAt, CostBudget, Progress, ResultChunk, AgentVersions];
 
     /// The flag as the wire spells it.
     #[must_use]
@@ -126,7 +126,7 @@ mod tests {
     /// ARCP §6.2: "The effective feature set is the intersection".
     #[test]
     fn only_what_both_want_is_negotiated() {
-        let offered = ["progress", "x-vendor.y", "heartbeat", "subscribe"].map(String::from);
+        let offered = ["progress", "x-vendor.y", "heartbeat", "model.use"].map(String::from);
         assert_eq!(Features::negotiate(&offered), Features(vec![Heartbeat, Progress]));
         assert_eq!(Features::negotiate(&[]), Features::default());
     }

@@ -95,6 +95,12 @@ impl History {
             LogRecord::Parked { at } => self.parked = Some(at),
             LogRecord::Follow(follow) => self.follow(follow),
             LogRecord::Spans(spans) => spans.into_iter().for_each(|span| self.span(&span)),
+            LogRecord::Adopt { job_id, request } => {
+                self.written += 1;
+                if let Some(place) = self.standing.get(&job_id) {
+                    self.follows[place.follow].request = Some(request);
+                }
+            }
             LogRecord::Unfollow { job_id, at, next } => self.unfollow(job_id, at, next),
             LogRecord::Settled { next } => self.settle(next),
             LogRecord::Checkpoint(checkpoint) => self.checkpoint(checkpoint),

@@ -33,6 +33,13 @@ pub enum LogRecord {
     },
     /// The session is given a job's records from now on.
     Follow(Follow),
+    /// A job that its client subscribed to was submitted again (§7.2), and is told to its end whatever it asks.
+    Adopt {
+        /// The job.
+        job_id: JobId,
+        /// The envelope id of the submission.
+        request: String,
+    },
     /// It is given no more of them, as its client asked (§7.6).
     Unfollow {
         /// The job.

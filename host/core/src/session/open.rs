@@ -35,6 +35,8 @@ pub(super) struct Open {
     late: Vec<Input>,
     /// The subscriptions under way, and whether they were ended before they were answered.
     subscribing: Vec<(String, JobId, bool)>,
+    /// The subscriptions to end once it is known what the session follows.
+    unsubscribing: Vec<JobId>,
     /// The submissions under way: their ordinals, and the numbers they were promised.
     submitting: VecDeque<(u64, Option<u64>)>,
     /// The newest number that a submission was promised, which the next one must not be promised again: a submission
@@ -90,6 +92,7 @@ impl Open {
             ordinal,
             late: Vec::new(),
             subscribing: Vec::new(),
+            unsubscribing: Vec::new(),
             submitting: VecDeque::new(),
             promised: 0,
             held: VecDeque::new(),
@@ -330,7 +333,7 @@ impl Open {
                 };
                 let begun = self.outbox.follow(follow.clone());
                 let message = Accepted {
-                    request,
+                    request: request.clone(),
                     job_id,
                     budget: accepted.budget(),
                     agent: accepted.agent.clone(),
@@ -345,7 +348,10 @@ impl Open {
                     outputs.extend(self.read(job_id));
                 }
                 match (begun, fresh) {
-                    (false, _) => (outputs, None),
+                    (false, _) => {
+                        let adopted = self.outbox.adopt(job_id, &request);
+                        (outputs, adopted.map(|record| Output::Store(vec![record])))
+                    }
                     (true, true) => {
                         outputs.push(Output::Note(record));
                         (outputs, None)
@@ -418,7 +424,8 @@ impl Open {
             ordinal: 0,
             job_id,
             trace_id: job.trace_id,
-            request: None,
+            // One that was submitted again is told to its end whatever becomes of the subscription.
+            request: self.outbox.request_of(job_id),
             only_end: job.status.is_terminal() && !replayed,
             first: None,
             after,
@@ -428,7 +435,14 @@ impl Open {
         let subscribed = Subscribed { request, job, budget, subscribed_from, replayed };
         let mut outputs = vec![Output::Send(ServerMessage::Subscribed(Box::new(subscribed)))];
         if told || ended_again {
-            return outputs;
+            // What says that the job is told may still be on its way to the disk.
+            return match self.held.back_mut() {
+                Some(held) => {
+                    held.outputs.extend(outputs);
+                    vec![]
+                }
+                None => outputs,
+            };
         }
         // Of one that was submitted again, only the end would have been told.
         let unread = self.outbox.turn(job_id);
@@ -444,11 +458,19 @@ impl Open {
         unread.into_iter().chain([Output::Store(vec![LogRecord::Follow(follow)])]).collect()
     }
 
-    /// Ends a subscription, or one that is not answered yet; of an unknown one nothing is said (§7.6).
+    /// Ends a subscription, also one that is not answered yet; of an unknown one nothing is said (§7.6).
     fn unsubscribe(&mut self, job_id: JobId) -> Vec<Output> {
         for (_, of, ended_again) in &mut self.subscribing {
             *ended_again |= *of == job_id;
         }
+        if self.replay.is_some() {
+            self.unsubscribing.push(job_id);
+            return vec![];
+        }
+        self.end_subscription(job_id)
+    }
+
+    fn end_subscription(&mut self, job_id: JobId) -> Vec<Output> {
         let turn = self.outbox.turn(job_id);
         let Some(record) = self.outbox.unsubscribe(job_id) else { return vec![] };
         // Nothing else is told before it is written down that this is told no more.
@@ -528,6 +550,9 @@ impl Open {
                 jobs.sort_unstable();
                 let mut outputs: Vec<Output> = jobs.into_iter().filter_map(|job_id| self.read(job_id)).collect();
                 outputs.extend(self.checkpoint());
+                for job_id in std::mem::take(&mut self.unsubscribing) {
+                    outputs.extend(self.end_subscription(job_id));
+                }
                 outputs.extend(self.answer_late());
                 outputs
             }

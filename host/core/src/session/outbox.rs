@@ -150,6 +150,19 @@ impl Outbox {
         self.jobs.get(&job_id).is_some_and(|job| !job.follow.only_end)
     }
 
+    /// The submission that a followed job is told for, if it is.
+    pub(super) fn request_of(&self, job_id: JobId) -> Option<String> {
+        self.jobs.get(&job_id)?.follow.request.clone()
+    }
+
+    /// Makes a job that is followed as a subscription the session's own, if it is one.
+    pub(super) fn adopt(&mut self, job_id: JobId, request: &str) -> Option<LogRecord> {
+        let job = self.jobs.get_mut(&job_id).filter(|job| job.follow.request.is_none())?;
+        job.follow.request = Some(request.to_owned());
+        self.written += 1;
+        Some(LogRecord::Adopt { job_id, request: request.to_owned() })
+    }
+
     /// Ends a subscription (§7.6), and says so in the session's stream. A job of the session's own is told to its end.
     pub(super) fn unsubscribe(&mut self, job_id: JobId) -> Option<LogRecord> {
         self.jobs.get(&job_id).filter(|job| job.follow.request.is_none())?;
@@ -167,6 +180,10 @@ impl Outbox {
     /// Takes a job out, as if it had never been followed.
     pub(super) fn drop(&mut self, job_id: JobId) {
         self.jobs.remove(&job_id);
+        // Should it be followed again, that is another span.
+        if let Some(open) = self.open.as_mut().filter(|open| open.job_id == job_id) {
+            open.left.ended = true;
+        }
     }
 
     fn remember(&mut self, job_id: JobId, last_seq: u64) {
