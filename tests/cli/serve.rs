@@ -7,7 +7,7 @@ use leasehold_tests::{
     agents_dir,
     host::{ALICE, token},
     program::{Outcome, Running, Serve, leasehold, outcome, run},
-    within,
+    some_agents, within,
 };
 use serde_json::{Value, json};
 
@@ -146,6 +146,31 @@ async fn a_file_that_is_no_agent_is_left_out_and_named() {
     assert!(problem.contains("broken@1.0.0"), "{problem}");
     let agents = run(["agents", "--json", "--url", &url, "--token", "secret"]).await.exits(code::SUCCESS).objects();
     assert_eq!(agents.iter().map(|agent| &agent["name"]).collect::<Vec<_>>(), [&json!("echo")]);
+}
+
+/// ARCP §7.5.
+#[tokio::test]
+async fn an_agent_is_deployed_and_withdrawn_while_the_host_runs() {
+    let dir = some_agents(&["echo"]);
+    let settings = dir.path().join("leasehold.toml");
+    fs::write(&settings, "[server]\nagents_interval_sec = 1\n").unwrap();
+    let host = Serve::new().await.agents(dir.path()).args(["--config", settings.to_str().unwrap()]).start().await;
+    let newer = dir.path().join("echo@1.1.0.wasm");
+    fs::copy(dir.path().join("echo@1.0.0.wasm"), &newer).unwrap();
+    let about = |what: &'static str| {
+        move |line: &Value| (line["message"].as_str()?.starts_with(what)).then(|| line["agent"].clone())
+    };
+    assert_eq!(host.log(about("an agent was deployed")).await, "echo@1.1.0");
+    let versions = || async {
+        let agents = outcome(host.command(["agents", "--json"])).await.exits(code::SUCCESS).objects();
+        agents[0]["versions"].clone()
+    };
+    assert_eq!(versions().await, json!(["1.0.0", "1.1.0"]));
+    let accepted = outcome(host.command(["submit", "echo", "--json"])).await.exits(code::SUCCESS);
+    assert!(accepted.stdout.contains("echo@1.1.0"), "{accepted:?}");
+    fs::remove_file(&newer).unwrap();
+    assert_eq!(host.log(about("an agent was withdrawn")).await, "echo@1.1.0");
+    assert_eq!(versions().await, json!(["1.0.0"]));
 }
 
 #[tokio::test]

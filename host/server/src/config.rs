@@ -51,6 +51,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// The folder of the agents.
     pub agents: PathBuf,
+    /// How often that folder is looked at for what has come and gone; 0: never.
+    pub agents_interval_sec: u32,
     /// The folder of journals and compiled agents.
     pub data: PathBuf,
     /// The folder of compiled agents; `compiled` in the data folder if it is not said.
@@ -95,6 +97,7 @@ impl Default for Server {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7777),
             agents: "agents".into(),
+            agents_interval_sec: 2,
             data: "data".into(),
             compiled: None,
             allowed_hosts: None,

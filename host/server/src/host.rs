@@ -5,17 +5,18 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use leasehold_core::{id::Principal, secret::Secret};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinError};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     agents::{
         cache::Cache,
+        folder::Folder,
         registry::{RegisterError, Registry},
     },
     capability::{World, mounts::Mounts},
@@ -44,6 +45,8 @@ pub struct Host {
     retention: AbortOnDropHandle<()>,
     /// What forgets sessions; it may stop at any moment, too.
     expiry: AbortOnDropHandle<()>,
+    /// What looks for new agents, once there were some; so may this.
+    deployment: OnceLock<AbortOnDropHandle<()>>,
     live_agents: usize,
     /// The token that was made because there was none.
     made_token: Option<Secret>,
@@ -127,18 +130,28 @@ impl Host {
             .map_err(|error| StartError::new("the sessions cannot be read", format!("{error:#}")))?;
         let expiry = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).run()));
         let desk = Arc::new(Desk { jobs, sessions, registry, policy, session, stopping: CancellationToken::new() });
-        Ok(Self { config, desk, store, sqlite, retention, expiry, live_agents, made_token })
+        let deployment = OnceLock::new();
+        Ok(Self { config, desk, store, sqlite, retention, expiry, deployment, live_agents, made_token })
     }
 
-    /// Registers the agents of the configured folder. What is no agent is returned, and the rest works.
+    /// Registers the agents of the configured folder, and from then on what comes and goes there.
+    ///
+    /// What is no agent is returned, or logged if it comes later, and the rest works.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
     pub async fn register_agents(&self) -> Result<Vec<RegisterError>, RegisterError> {
-        let (registry, dir) = (Arc::clone(&self.desk.registry), self.config.server.agents.clone());
-        let registered = tokio::task::spawn_blocking(move || registry.register_folder(&dir)).await;
-        registered.expect("registering does not panic")
+        let registry = Arc::clone(&self.desk.registry);
+        let folder = Arc::new(Mutex::new(Folder::new(self.config.server.agents.clone())));
+        let problems = look(&registry, &folder).await.expect("registering does not panic")?;
+        let every = Duration::from_secs(self.config.server.agents_interval_sec.into());
+        if !every.is_zero() {
+            let clock = self.desk.jobs.world().clock.clone();
+            self.deployment
+                .get_or_init(|| AbortOnDropHandle::new(tokio::spawn(deploy(registry, folder, clock, every))));
+        }
+        Ok(problems)
     }
 
     /// Lets the jobs go on that an earlier host did not end. A start that may still fail has no business with them.
@@ -219,9 +232,43 @@ impl Host {
     pub async fn close(self) {
         self.retention.abort();
         self.expiry.abort();
+        if let Some(deployment) = self.deployment.get() {
+            deployment.abort();
+        }
         self.desk.jobs.stop(Duration::from_secs(self.config.server.drain_sec.into())).await;
         if let Some(sqlite) = &self.sqlite {
             sqlite.close().await;
+        }
+    }
+}
+
+/// Looks into the agents folder, on a thread that may block.
+async fn look(
+    registry: &Arc<Registry>,
+    folder: &Arc<Mutex<Folder>>,
+) -> Result<Result<Vec<RegisterError>, RegisterError>, JoinError> {
+    let (registry, folder) = (Arc::clone(registry), Arc::clone(folder));
+    tokio::task::spawn_blocking(move || folder.lock().unwrap_or_else(PoisonError::into_inner).look(&registry)).await
+}
+
+/// Looks into the agents folder again and again.
+async fn deploy(registry: Arc<Registry>, folder: Arc<Mutex<Folder>>, clock: Clock, every: Duration) {
+    let mut legible = true;
+    loop {
+        clock.sleep_until(clock.now().saturating_add(every)).await;
+        match look(&registry, &folder).await {
+            Ok(Ok(problems)) => {
+                legible = true;
+                for problem in problems {
+                    tracing::error!(%problem, "an agent was left out");
+                }
+            }
+            Ok(Err(problem)) => {
+                if std::mem::replace(&mut legible, false) {
+                    tracing::error!(%problem, "the agents folder cannot be read; its agents stay");
+                }
+            }
+            Err(panic) => tracing::error!(%panic, "registering an agent panicked"),
         }
     }
 }

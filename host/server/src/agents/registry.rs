@@ -1,7 +1,7 @@
 //! Names and versions of agents (ARCP §7.5).
 //!
 //! An agent is a file, `NAME@VERSION.wasm` or `NAME/VERSION.wasm`, in the
-//! agents folder. It is audited, compiled and linked when it is registered;
+//! agents folder ([`super::folder`]). It is audited, compiled and linked when it is registered;
 //! what cannot be is reported and left out, and the rest works.
 
 use std::{
@@ -54,6 +54,14 @@ pub enum RegisterError {
     /// The name does not say which agent and version it is.
     #[error("`{}` is not named `NAME@VERSION.wasm` (name: a-z 0-9 . _ -, version: A-Z a-z 0-9 . + _ -)", .0.display())]
     Name(PathBuf),
+    /// It says the same name and version as another.
+    #[error("`{}` is left out: `{}` is the same name and version; remove one of them", path.display(), other.display())]
+    Twice {
+        /// Which.
+        path: PathBuf,
+        /// Which other.
+        other: PathBuf,
+    },
     /// The file cannot be read.
     #[error("`{}`: {source}", path.display())]
     Read {
@@ -79,22 +87,6 @@ impl Registry {
         Self { sandbox, cache, component_bytes_max, agents: RwLock::default() }
     }
 
-    /// Registers every agent of a folder, and says of each file that is none why. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// If the folder itself cannot be read.
-    pub fn register_folder(&self, dir: &Path) -> Result<Vec<RegisterError>, RegisterError> {
-        let mut problems = Vec::new();
-        for (path, name, version) in files(dir)? {
-            match name.zip(version) {
-                Some((name, version)) => problems.extend(self.register_file(&path, &name, &version).err()),
-                None => problems.push(RegisterError::Name(path)),
-            }
-        }
-        Ok(problems)
-    }
-
     /// Registers one file as `name@version`. Blocks, for seconds if it has to be compiled.
     ///
     /// # Errors
@@ -113,6 +105,16 @@ impl Registry {
         let mut agents = self.agents.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         agents.entry(name.to_owned()).or_default().insert(version, Arc::clone(&agent));
         Ok(agent)
+    }
+
+    /// Takes a version out, unless it is another agent's by now. Jobs that run it go on.
+    pub fn withdraw(&self, name: &str, version: &str, agent: &Arc<Agent>) {
+        let mut agents = self.agents.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(versions) = agents.get_mut(name) else { return };
+        versions.0.retain(|(known, registered)| known != version || !Arc::ptr_eq(registered, agent));
+        if versions.0.is_empty() {
+            agents.remove(name);
+        }
     }
 
     fn prepare(&self, wasm: &[u8], id: String) -> Result<Arc<Agent>, String> {
@@ -210,48 +212,6 @@ impl Versions {
     }
 }
 
-/// One file that could be an agent, with the name and version it claims.
-type Candidate = (PathBuf, Option<String>, Option<String>);
-
-/// The files of an agents folder that end in `.wasm`, in order.
-fn files(dir: &Path) -> Result<Vec<Candidate>, RegisterError> {
-    let mut found = Vec::new();
-    for path in entries(dir)? {
-        if path.is_dir() {
-            let name = path.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name)).map(str::to_owned);
-            for path in entries(&path)?.into_iter().filter(|path| is_wasm(path)) {
-                let version = stem(&path).filter(|version| is_version(version)).map(str::to_owned);
-                found.push((path, name.clone(), version));
-            }
-        } else if is_wasm(&path) {
-            let parts = stem(&path).and_then(|stem| stem.split_once('@'));
-            let parts = parts.filter(|(name, version)| is_name(name) && is_version(version));
-            let (name, version) = parts.map(|(name, version)| (name.to_owned(), version.to_owned())).unzip();
-            found.push((path, name, version));
-        }
-    }
-    Ok(found)
-}
-
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, RegisterError> {
-    let read = |source| RegisterError::Read { path: dir.to_owned(), source };
-    let entries = fs::read_dir(dir).map_err(read)?;
-    let mut paths: Vec<PathBuf> =
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(read)?;
-    // A file that is being written is hidden until it is renamed.
-    paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
-    paths.sort();
-    Ok(paths)
-}
-
-fn is_wasm(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "wasm")
-}
-
-fn stem(path: &Path) -> Option<&str> {
-    path.file_stem()?.to_str()
-}
-
 /// `[a-z0-9][a-z0-9._-]*` (ARCP §7.5), at most 100 bytes.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
@@ -332,18 +292,5 @@ mod tests {
         ] {
             assert_eq!((is_name(text), is_version(text)), (name, version), "{text}");
         }
-    }
-
-    #[test]
-    fn an_agents_folder_is_read_in_both_layouts_and_odd_names_are_reported() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("echo")).unwrap();
-        for file in ["hello@1.0.0.wasm", "Bad@1.wasm", "plain.wasm", "echo/2.1.wasm", "notes.txt", ".tmp@1.wasm"] {
-            fs::write(dir.path().join(file), "").unwrap();
-        }
-        let found: Vec<_> =
-            files(dir.path()).unwrap().into_iter().map(|(_, name, version)| name.zip(version)).collect();
-        let pair = |name: &str, version: &str| Some((name.to_owned(), version.to_owned()));
-        assert_eq!(found, [None, pair("echo", "2.1"), pair("hello", "1.0.0"), None]);
     }
 }

@@ -33,7 +33,7 @@ pub async fn serve(config: Config, as_json: bool) -> Result<(), Failure> {
     let told_to_stop = told_to_stop();
     let (agents, live) = (host.registry().all().len(), host.live_agents());
     if agents == 0 {
-        tracing::warn!("--agents: the folder holds no agent; put NAME@VERSION.wasm there and start again");
+        tracing::warn!("--agents: the folder holds no agent; put NAME@VERSION.wasm there");
     }
     if as_json {
         output::line(&json!({ "url": url, "agents": agents, "live_agents_max": live }));

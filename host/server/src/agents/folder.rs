@@ -1,0 +1,230 @@
+//! The agents folder, looked at again while the host runs (ARCP §7.5).
+//!
+//! What is there at the first look is taken. Later, a file is taken once it was
+//! the same at two looks, because one that is still being written can pass for
+//! an agent too. What is wrong with a file is said once, until it changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::registry::{Agent, RegisterError, Registry, is_name, is_version};
+
+/// A folder of agents, and what was seen in it.
+pub struct Folder {
+    dir: PathBuf,
+    looked: bool,
+    /// What each name and version was seen as.
+    seen: BTreeMap<Id, Seen>,
+    /// Files whose names say nothing, and those that say what another says.
+    misnamed: BTreeSet<PathBuf>,
+}
+
+/// A name and a version.
+type Id = (String, String);
+
+struct Seen {
+    stamp: Stamp,
+    /// Whether it was tried as it is now.
+    tried: bool,
+    /// What is registered of it, which may be what it was before.
+    agent: Option<Arc<Agent>>,
+}
+
+/// What changes when a file does.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    path: PathBuf,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Ok(Self { path: path.to_owned(), inode: metadata.ino(), size: metadata.size(), changed })
+    }
+}
+
+impl Folder {
+    /// A folder nobody has looked into yet.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, looked: false, seen: BTreeMap::new(), misnamed: BTreeSet::new() }
+    }
+
+    /// Brings the registry up to what the folder holds, and says of each new file that is no agent why. Blocks.
+    ///
+    /// A version whose file is gone is withdrawn. One whose file was replaced by something that is no agent stays as it
+    /// was: what ran a moment ago is better than nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read; then every agent stays.
+    pub fn look(&mut self, registry: &Registry) -> Result<Vec<RegisterError>, RegisterError> {
+        let first = !std::mem::replace(&mut self.looked, true);
+        let mut problems = Vec::new();
+        let (mut found, mut misnamed): (BTreeMap<Id, PathBuf>, BTreeSet<PathBuf>) = Default::default();
+        for (path, id) in files(&self.dir)? {
+            let problem = match id {
+                None => RegisterError::Name(path.clone()),
+                Some(id) => match found.get(&id) {
+                    Some(other) => RegisterError::Twice { path: path.clone(), other: other.clone() },
+                    None => {
+                        found.insert(id, path);
+                        continue;
+                    }
+                },
+            };
+            if !self.misnamed.contains(&path) {
+                problems.push(problem);
+            }
+            misnamed.insert(path);
+        }
+        self.misnamed = misnamed;
+        self.seen.retain(|id, seen| {
+            let there = found.contains_key(id);
+            if let Some(agent) = seen.agent.as_ref().filter(|_| !there) {
+                registry.withdraw(&id.0, &id.1, agent);
+                tracing::info!(agent = agent.id, "an agent was withdrawn: its file is gone");
+            }
+            there
+        });
+        for (id, path) in found {
+            // A file that has gone since is gone at the next look, too.
+            let Ok(stamp) = Stamp::of(&path) else { continue };
+            let seen = match self.seen.get_mut(&id) {
+                Some(seen) if seen.stamp == stamp => seen,
+                Some(seen) => {
+                    (seen.stamp, seen.tried) = (stamp, false);
+                    continue;
+                }
+                None => {
+                    let seen = self.seen.entry(id.clone()).or_insert(Seen { stamp, tried: false, agent: None });
+                    if !first {
+                        continue;
+                    }
+                    seen
+                }
+            };
+            // Noted before it is tried, so that a file on which the compiler fails is not tried for ever.
+            if std::mem::replace(&mut seen.tried, true) {
+                continue;
+            }
+            match registry.register_file(&path, &id.0, &id.1) {
+                Ok(agent) => {
+                    if !first {
+                        tracing::info!(agent = agent.id, digest = %agent.audit.digest, "an agent was deployed");
+                    }
+                    seen.agent = Some(agent);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        Ok(problems)
+    }
+}
+
+/// The files of an agents folder that end in `.wasm`, in order, each with the name and version it claims.
+fn files(dir: &Path) -> Result<Vec<(PathBuf, Option<Id>)>, RegisterError> {
+    let mut found = Vec::new();
+    for path in entries(dir)? {
+        if path.is_dir() {
+            let name = path.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name));
+            for path in entries(&path)?.into_iter().filter(|path| is_wasm(path)) {
+                let version = stem(&path).filter(|version| is_version(version));
+                let id = name.zip(version).map(|(name, version)| (name.to_owned(), version.to_owned()));
+                found.push((path, id));
+            }
+        } else if is_wasm(&path) {
+            let parts = stem(&path).and_then(|stem| stem.split_once('@'));
+            let parts = parts.filter(|(name, version)| is_name(name) && is_version(version));
+            let id = parts.map(|(name, version)| (name.to_owned(), version.to_owned()));
+            found.push((path, id));
+        }
+    }
+    Ok(found)
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, RegisterError> {
+    let read = |source| RegisterError::Read { path: dir.to_owned(), source };
+    let entries = fs::read_dir(dir).map_err(read)?;
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(read)?;
+    // A file that is being written may be hidden until it is renamed.
+    paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
+    paths.sort();
+    Ok(paths)
+}
+
+fn is_wasm(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "wasm")
+}
+
+fn stem(path: &Path) -> Option<&str> {
+    path.file_stem()?.to_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        agents::cache::Cache,
+        sandbox::{engine::Sandbox, limits::Limits},
+    };
+
+    #[test]
+    fn an_agents_folder_is_read_in_both_layouts_and_odd_names_are_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("echo")).unwrap();
+        for file in ["hello@1.0.0.wasm", "Bad@1.wasm", "plain.wasm", "echo/2.1.wasm", "notes.txt", ".tmp@1.wasm"] {
+            fs::write(dir.path().join(file), "").unwrap();
+        }
+        let found: Vec<_> = files(dir.path()).unwrap().into_iter().map(|(_, id)| id).collect();
+        let pair = |name: &str, version: &str| Some((name.to_owned(), version.to_owned()));
+        assert_eq!(found, [None, pair("echo", "2.1"), pair("hello", "1.0.0"), None]);
+    }
+
+    /// Nothing here is an agent, which shows what is tried and when; `tests/conformance` deploys some that are.
+    #[test]
+    fn a_file_is_tried_once_it_has_not_changed_between_two_looks_and_complained_of_once() {
+        let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let sandbox = Arc::new(Sandbox::new(&Limits::default(), 1).unwrap());
+        let registry = Registry::new(sandbox, Cache::open(data.path().join("compiled")).unwrap(), 1 << 20);
+        let mut folder = Folder::new(dir.path().to_owned());
+        let mut look = |write: &[(&str, &str)]| -> Vec<String> {
+            for (file, content) in write {
+                fs::write(dir.path().join(file), content).unwrap();
+            }
+            let problems = folder.look(&registry).unwrap();
+            problems.iter().map(|problem| problem.to_string().split('`').nth(1).unwrap().to_owned()).collect()
+        };
+        let named = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| dir.path().join(name).display().to_string()).collect()
+        };
+        fs::create_dir(dir.path().join("a")).unwrap();
+        for (write, complaints) in [
+            (&[("a@1.wasm", "x"), ("Odd.wasm", "")][..], &["Odd.wasm", "a@1.wasm"][..]), // there from the start
+            (&[], &[]),
+            (&[("b@1.wasm", "half")], &[]),
+            (&[("b@1.wasm", "half and more")], &[]), // it grows
+            (&[], &["b@1.wasm"]),
+            (&[], &[]),
+            (&[("b@1.wasm", "something else")], &[]),
+            (&[], &["b@1.wasm"]),
+            (&[("a/1.wasm", "y")], &["a@1.wasm"]), // `a/1.wasm` comes first, and is waited for
+            (&[], &["a/1.wasm"]),
+            (&[], &[]),
+        ] {
+            assert_eq!(look(write), named(complaints), "{write:?}");
+        }
+        drop(dir);
+        assert!(folder.look(&registry).is_err());
+    }
+}
