@@ -900,6 +900,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_plain_request_is_told_what_this_is_and_what_to_do() {
+        let host = Host::default().await;
+        let mut stream = TcpStream::connect(host.address).await.unwrap();
+        stream.write_all(b"GET /arcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, sentence) = answer.split_once("\r\n\r\n").unwrap();
+        let head = head.to_lowercase();
+        assert!(head.starts_with("http/1.1 426 upgrade required\r\n"), "{head}");
+        for header in ["upgrade: websocket", "connection: upgrade, close", "content-type: text/plain; charset=utf-8"] {
+            assert!(head.lines().any(|line| line == header), "{header}: {head}");
+        }
+        assert!(sentence.contains("ARCP host") && sentence.contains("ws://<host>/arcp"), "{sentence}");
+    }
+
+    #[tokio::test]
     async fn one_connection_too_many_is_told_so_and_health_is_still_answered() {
         let mut host = Host::start(WebSocketConfig { connections_max: 1, ..WebSocketConfig::default() }).await;
         // A connection that has not asked for anything counts.
