@@ -10,8 +10,9 @@ use std::{
 const CORE: [&str; 8] = ["error", "secret", "time", "id", "lease", "protocol", "job", "session"];
 
 /// The server, from the bottom up.
-const SERVER: [&str; 23] = [
+const SERVER: [&str; 24] = [
     "clock",
+    "rate",
     "store",
     "transport",
     "client",

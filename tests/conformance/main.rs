@@ -17,3 +17,4 @@ mod s08_4_result_chunk;
 mod s09_2_patterns;
 mod s09_5_expiration;
 mod s09_6_budget;
+mod s14_bounds;

@@ -61,6 +61,15 @@ pub struct Server {
     pub allowed_hosts: Option<Vec<String>>,
     /// Connections at once.
     pub connections_max: u32,
+    /// Of them, connections that have not been welcomed yet.
+    pub handshakes_max: u32,
+    /// Sessions in use of one principal.
+    pub principal_sessions_max: usize,
+    /// Requests of one connection that are answered a second.
+    pub answers_per_sec: u32,
+    /// How long a WebSocket client without heartbeats may be silent before it is pinged, and again before it is given
+    /// up; 0: for ever.
+    pub silence_sec: u32,
     /// The largest frame that is taken.
     pub frame_bytes_max: usize,
     /// How long a client may take to say hello.
@@ -102,6 +111,10 @@ impl Default for Server {
             compiled: None,
             allowed_hosts: None,
             connections_max: 10_000,
+            handshakes_max: 2_000,
+            principal_sessions_max: 5_000,
+            answers_per_sec: 2_000,
+            silence_sec: 60,
             frame_bytes_max: 4 << 20,
             handshake_timeout_sec: 10,
             heartbeat_interval_sec: 30,
@@ -375,6 +388,7 @@ impl Config {
             allowed_hosts: self.server.allowed_hosts.clone(),
             frame_bytes_max: self.server.frame_bytes_max,
             connections_max: self.server.connections_max,
+            handshakes_max: self.server.handshakes_max,
             handshake_timeout: Duration::from_secs(self.server.handshake_timeout_sec.max(1).into()),
             ..WebSocketConfig::default()
         }

@@ -44,6 +44,7 @@ use crate::{
     jobs::{Jobs, Watchable},
     journal,
     policy::Policy,
+    rate::Bucket,
     sessions::{Attached, Sessions},
     store::{Position, Store, StoreError},
     transport::{CloseReason, Incoming, Transport, TransportError},
@@ -79,6 +80,11 @@ pub struct Desk {
     pub policy: Arc<Policy>,
     /// What the operator decides of sessions.
     pub session: SessionConfig,
+    /// How many requests of one connection are answered a second; one that asks for more is read more slowly (ARCP §14).
+    pub answers_per_sec: u32,
+    /// How long a client without heartbeats may be silent before it is asked whether it is there, and again before it is
+    /// given up; for ever if it is not said.
+    pub silence: Option<Duration>,
     /// Set when the host is about to stop.
     pub stopping: CancellationToken,
 }
@@ -114,6 +120,11 @@ struct Driver {
     attached: Option<Attached>,
     /// Set when the client has come back on another connection.
     detached: CancellationToken,
+    /// Its answers.
+    answers: Bucket,
+    /// When the client was heard last, and when it was asked whether it is there.
+    heard: Timestamp,
+    probed: Option<Timestamp>,
     /// To be written to the session's stream soon, and when at the latest.
     noted: Vec<LogRecord>,
     noted_until: Option<Timestamp>,
@@ -138,6 +149,7 @@ pub async fn drive(desk: Arc<Desk>, mut transport: Transport) {
     let now = clock.now();
     let session = Session::new(desk.session.clone(), now, bearer);
     let session_id = SessionId::new(clock::fresh(now));
+    let answers = Bucket::new(desk.answers_per_sec, now);
     let driver = Driver {
         desk,
         clock,
@@ -147,6 +159,9 @@ pub async fn drive(desk: Arc<Desk>, mut transport: Transport) {
         session_id,
         attached: None,
         detached: CancellationToken::new(),
+        answers,
+        heard: now,
+        probed: None,
         noted: Vec::new(),
         noted_until: None,
         storing: VecDeque::new(),
@@ -167,6 +182,10 @@ impl Driver {
             let full = self.submissions.len() >= SUBMISSIONS_MAX
                 || self.requests.len() >= SUBMISSIONS_MAX
                 || self.pages.len() >= FOLLOWED_MAX;
+            // A client that asks faster than it may is read more slowly, and not sent away.
+            let answers_at = self.answers.ready_at();
+            let reads = !full && answers_at <= self.clock.now();
+            let silent_at = self.silent_at();
             // Nothing is numbered while it is not written down what was numbered before.
             let readable = self.storing.is_empty() && !self.pages.is_empty();
             let event = tokio::select! {
@@ -178,7 +197,9 @@ impl Driver {
                 Some(input) = self.submissions.next(), if !self.submissions.is_empty() && !self.session.is_replaying() => Event::One(input),
                 Some(input) = self.requests.next(), if !self.requests.is_empty() => Event::One(input),
                 stored = stored(self.attached.as_ref(), self.storing.front()) => Event::Stored(stored),
-                incoming = self.transport.recv(), if !full => Event::Incoming(incoming),
+                incoming = self.transport.recv(), if reads => Event::Incoming(incoming),
+                () = self.clock.sleep_until(answers_at), if !full && !reads => Event::Rested,
+                () = wait(&self.clock, silent_at), if reads => Event::Silent,
                 Some(page) = self.pages.next(), if readable => Event::Page(page),
                 () = wait(&self.clock, self.noted_until) => Event::Noted,
                 () = wait(&self.clock, deadline) => Event::One(Input::Tick),
@@ -194,6 +215,8 @@ impl Driver {
                 Event::Stored(Err(error)) => Ok(Some(broken(self.session_id, &error))),
                 Event::Noted => Ok(self.write_noted().err().map(|error| broken(self.session_id, &error))),
                 Event::Detached => Ok(Some(Ending::Detached)),
+                Event::Rested => Ok(None),
+                Event::Silent => self.probe().await,
             };
             let ending = match outcome {
                 Ok(None) => match self.flush().await {
@@ -207,8 +230,27 @@ impl Driver {
         }
     }
 
+    /// When a client that sends no heartbeats is asked whether it is there, or given up.
+    fn silent_at(&self) -> Option<Timestamp> {
+        let silence = self.desk.silence?;
+        let asks = self.session.is_open() && !self.session.has_heartbeat() && self.transport.answers_pings();
+        asks.then(|| self.probed.unwrap_or(self.heard).saturating_add(silence))
+    }
+
+    /// Asks a silent client whether it is there, once.
+    async fn probe(&mut self) -> Result<Option<Ending>, TransportError> {
+        if self.probed.is_some() {
+            return Ok(Some(Ending::Lost("the peer was silent and answered no ping".into())));
+        }
+        self.probed = Some(self.clock.now());
+        self.transport.ping().await?;
+        Ok(None)
+    }
+
     /// What came over the wire.
     async fn incoming(&mut self, incoming: Incoming) -> Result<Option<Ending>, TransportError> {
+        let now = self.clock.now();
+        (self.heard, self.probed) = (now, None);
         // A client that says goodbye has read what came before.
         let speaks = matches!(incoming, Incoming::Text(_) | Incoming::Alive | Incoming::Closed(Some(_)));
         if let Some(attached) = self.attached.as_mut().filter(|_| speaks) {
@@ -228,6 +270,10 @@ impl Driver {
                 return Ok(Some(Ending::Gone(reason.map(|reason| reason.to_string()))));
             }
         };
+        if asks(&input) {
+            // There is one, or nothing would have been read; if the clock was set back meanwhile, the next one waits.
+            let _ = self.answers.take(now);
+        }
         self.give(input).await
     }
 
@@ -509,6 +555,10 @@ enum Event {
     Stored(Result<(), StoreError>),
     Noted,
     Detached,
+    /// There may be another answer.
+    Rested,
+    /// The client has been silent.
+    Silent,
 }
 
 /// How a connection ends.
@@ -527,6 +577,14 @@ enum Ending {
 fn broken(session_id: SessionId, error: &StoreError) -> Ending {
     tracing::error!(%session_id, %error, "the stream of a session cannot be written");
     Ending::Close(CloseReason::new(CloseReason::INTERNAL, "the host cannot store the session"))
+}
+
+/// Whether a client gets an answer at once, whatever it says. Submissions have a bound of their own, and nobody answers
+/// an acknowledgement or a pong.
+fn asks(input: &Input) -> bool {
+    use client::ClientMessage::{Ack, Pong, Submit};
+    let Input::Frame(Ok(request)) = input else { return true };
+    !matches!(request.message, Ack { .. } | Pong | Submit(_))
 }
 
 /// Returns when what the session waits for is durable.

@@ -122,6 +122,7 @@ impl Host {
                 resume_window: session.resume_window,
                 parked_max: config.server.parked_sessions_max,
                 principal_parked_max: config.server.principal_parked_sessions_max,
+                principal_attached_max: config.server.principal_sessions_max,
             },
         );
         sessions
@@ -129,7 +130,11 @@ impl Host {
             .await
             .map_err(|error| StartError::new("the sessions cannot be read", format!("{error:#}")))?;
         let expiry = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).run()));
-        let desk = Arc::new(Desk { jobs, sessions, registry, policy, session, stopping: CancellationToken::new() });
+        let stopping = CancellationToken::new();
+        let (answers_per_sec, silence) = (config.server.answers_per_sec, config.server.silence_sec);
+        let silence = Some(Duration::from_secs(silence.into())).filter(|silence| !silence.is_zero());
+        let desk = Desk { jobs, sessions, registry, policy, session, answers_per_sec, silence, stopping };
+        let desk = Arc::new(desk);
         let deployment = OnceLock::new();
         Ok(Self { config, desk, store, sqlite, retention, expiry, deployment, live_agents, made_token })
     }

@@ -44,6 +44,7 @@ use crate::{
     config::Retention,
     journal::{self, Bounds, Hold, Journal, JournalError},
     policy::Policy,
+    rate::Bucket,
     runner::{Run, Turns},
     sandbox::engine::Sandbox,
     store::{Position, StoreError, StreamId},
@@ -78,6 +79,8 @@ pub struct Jobs {
     /// Held while an idempotency key is let go: the next to have it begins its stream anew.
     releasing: tokio::sync::Mutex<()>,
     index: Mutex<Index>,
+    /// How fast each principal may submit (ARCP §14).
+    paces: Mutex<HashMap<Principal, Bucket>>,
     /// What runs jobs, and what stops that.
     tasks: TaskTracker,
     frozen: CancellationToken,
@@ -154,7 +157,7 @@ impl Jobs {
         retention: Retention,
     ) -> Arc<Self> {
         let turns = Turns::new(live_agents);
-        let (index, interrupted) = (Mutex::default(), Mutex::default());
+        let (index, paces, interrupted) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (tasks, frozen) = (TaskTracker::new(), CancellationToken::new());
         let (disk_used_up, releasing) = (AtomicBool::default(), tokio::sync::Mutex::default());
         let since = world.clock.now();
@@ -170,6 +173,7 @@ impl Jobs {
             disk_used_up,
             releasing,
             index,
+            paces,
             tasks,
             frozen,
             interrupted,
@@ -201,6 +205,7 @@ impl Jobs {
         trace_id: TraceId,
         submission: Submission,
     ) -> Result<Submitted, Refusal> {
+        self.pace(&submission.principal)?;
         let key = submission.idempotency_key.clone().map(|key| journal::key_stream(&submission.principal, &key));
         let parameters = key.as_ref().map(|_| parameters(&submission));
         if let Some(key) = &key
@@ -223,6 +228,20 @@ impl Jobs {
             }
         }
         self.start(prepared).await
+    }
+
+    /// Refuses a submission of a principal that submits too fast.
+    fn pace(&self, principal: &Principal) -> Result<(), Refusal> {
+        let (now, most) = (self.world.clock.now(), self.world.limits.principal_submissions_per_sec);
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        let pace = paces.entry(principal.clone()).or_insert_with(|| Bucket::new(most, now));
+        pace.take(now).map_err(|at| {
+            let message = format!(
+                "`{principal}` submits more than {most} jobs a second, the most one principal may \
+                 ([limits] principal_submissions_per_sec); try again at {at}"
+            );
+            Refusal::new(ErrorCode::InternalError, message)
+        })
     }
 
     /// Checks a submission against the agents, the clock, the ceiling and the room there is.

@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod journal;
 pub mod policy;
 pub mod project;
+pub mod rate;
 pub mod replay;
 pub mod retention;
 pub mod runner;

@@ -65,6 +65,8 @@ pub struct Bounds {
     pub parked_max: usize,
     /// How many of one principal wait at once.
     pub principal_parked_max: usize,
+    /// How many of one principal are in use at once.
+    pub principal_attached_max: usize,
 }
 
 /// All sessions.
@@ -82,9 +84,14 @@ struct State {
     /// Those that wait, the longest first.
     parked: BTreeSet<(Timestamp, SessionId)>,
     parked_of: HashMap<Principal, BTreeSet<(Timestamp, SessionId)>>,
+    attached_of: Crowd,
     /// Those that nobody can resume any more, and whose streams are still there.
     forgotten: Vec<SessionId>,
 }
+
+/// How many sessions of each principal are in use.
+#[derive(Default)]
+struct Crowd(HashMap<Principal, usize>);
 
 struct Entry {
     principal: Principal,
@@ -160,7 +167,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// If the store fails.
+    /// If the principal has as many sessions as it may, or the store fails.
     pub async fn open(
         self: &Arc<Self>,
         session_id: SessionId,
@@ -172,11 +179,16 @@ impl Sessions {
         let opened = Opened { at, principal: principal.clone(), features, dialect: dialect.name.to_owned() };
         let (secret, token, record) = fresh_token(session_id, at, None);
         let records = [LogRecord::Opened(opened.clone()), record.clone()];
-        let writer = self.writer(session_id, Position::ZERO, &records).await?;
         let connection = Connection::default();
-        let presence = Presence::Attached(connection.clone());
-        self.state().entries.insert(session_id, Entry { principal, token, used: None, presence });
+        {
+            let mut state = self.state();
+            state.attached_of.enter(&principal, self.bounds.principal_attached_max)?;
+            let presence = Presence::Attached(connection.clone());
+            state.entries.insert(session_id, Entry { principal, token, used: None, presence });
+        }
         let seat = Seat { sessions: Arc::clone(self), session_id, connection, since: None };
+        let written = self.writer(session_id, Position::ZERO, &records).await;
+        let writer = written.inspect_err(|_| self.state().remove(session_id))?;
         Ok((Attached { seat, writer, opened, token: record, checkpoint: None }, secret))
     }
 
@@ -267,6 +279,7 @@ impl Sessions {
             return Err(expired());
         }
         let connection = Connection::default();
+        state.attached_of.enter(principal, self.bounds.principal_attached_max)?;
         entry.presence = Presence::Attached(connection.clone());
         state.unpark(principal, since, session_id);
         Ok(Claimed::Free(Seat { sessions: Arc::clone(self), session_id, connection, since: Some(since) }))
@@ -445,7 +458,9 @@ impl State {
     /// Lets a session wait, and forgets the one that has waited longest if these are too many.
     fn park(&mut self, session_id: SessionId, since: Timestamp, bounds: &Bounds) {
         let Some(entry) = self.entries.get_mut(&session_id) else { return };
-        entry.presence = Presence::Parked { since };
+        if let Presence::Attached(_) = std::mem::replace(&mut entry.presence, Presence::Parked { since }) {
+            self.attached_of.leave(&entry.principal);
+        }
         self.parked.insert((since, session_id));
         let mine = self.parked_of.entry(entry.principal.clone()).or_default();
         mine.insert((since, session_id));
@@ -470,10 +485,41 @@ impl State {
         }
     }
 
+    /// Takes out a session that is in use.
+    fn remove(&mut self, session_id: SessionId) {
+        if let Some(entry) = self.entries.remove(&session_id) {
+            self.attached_of.leave(&entry.principal);
+            self.forgotten.push(session_id);
+        }
+    }
+
     fn forget(&mut self, since: Timestamp, session_id: SessionId) {
         if let Some(entry) = self.entries.remove(&session_id) {
             self.unpark(&entry.principal, since, session_id);
             self.forgotten.push(session_id);
+        }
+    }
+}
+
+impl Crowd {
+    fn enter(&mut self, principal: &Principal, most: usize) -> Result<(), Refusal> {
+        let mine = self.0.entry(principal.clone()).or_default();
+        if *mine >= most {
+            let message = format!(
+                "{mine} sessions of `{principal}` are in use, the most one principal may have ([server] \
+                 principal_sessions_max); close one, or try again later"
+            );
+            return Err(Refusal::new(ErrorCode::InternalError, message));
+        }
+        *mine += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self, principal: &Principal) {
+        let Some(mine) = self.0.get_mut(principal) else { return };
+        *mine = mine.saturating_sub(1);
+        if *mine == 0 {
+            self.0.remove(principal);
         }
     }
 }
@@ -580,9 +626,7 @@ impl Attached {
 
     /// Forgets a session that nothing has been asked of.
     pub fn discard(self) {
-        let mut state = self.seat.sessions.state();
-        state.entries.remove(&self.seat.session_id);
-        state.forgotten.push(self.seat.session_id);
+        self.seat.sessions.state().remove(self.seat.session_id);
     }
 }
 

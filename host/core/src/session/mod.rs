@@ -344,6 +344,12 @@ impl Session {
         matches!(&self.phase, Phase::Open(open) if open.is_replaying())
     }
 
+    /// Whether it looks for signs of life of its client by itself (§6.4).
+    #[must_use]
+    pub fn has_heartbeat(&self) -> bool {
+        matches!(&self.phase, Phase::Open(open) if open.has_heartbeat())
+    }
+
     /// When [`Input::Tick`] is due at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {

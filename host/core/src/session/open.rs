@@ -136,6 +136,11 @@ impl Open {
         self.outbox.turn(job_id)
     }
 
+    /// Whether heartbeats were negotiated.
+    pub(super) fn has_heartbeat(&self) -> bool {
+        self.interval.is_some()
+    }
+
     /// When to ping, or to give the client up.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let lost = self.interval.map(|interval| self.heard.saturating_add(interval * 2));

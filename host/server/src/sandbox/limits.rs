@@ -62,6 +62,8 @@ pub struct Limits {
     pub live_agents_max: usize,
     /// Of them, of one principal.
     pub principal_jobs_max: usize,
+    /// Jobs a second that one principal may submit, and so many at once after a pause.
+    pub principal_submissions_per_sec: u32,
     /// The largest component that is looked at.
     pub component_bytes_max: usize,
 }
@@ -94,6 +96,7 @@ impl Default for Limits {
             effects_max: 64,
             live_agents_max: 0,
             principal_jobs_max: 1000,
+            principal_submissions_per_sec: 20_000,
             component_bytes_max: 64 << 20,
         }
     }

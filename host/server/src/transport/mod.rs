@@ -232,6 +232,12 @@ impl Transport {
         }
     }
 
+    /// Whether whoever is there answers [`ping`](Self::ping).
+    #[must_use]
+    pub fn answers_pings(&self) -> bool {
+        matches!(self.wire, Wire::WebSocket(_))
+    }
+
     /// Ends the connection, and returns within two seconds whatever the peer does.
     pub async fn close(self, reason: CloseReason) {
         let farewell = async {

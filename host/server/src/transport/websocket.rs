@@ -71,6 +71,8 @@ pub struct WebSocketConfig {
     pub read_buffer: usize,
     /// Open connections, 10 000; one more is answered with 503.
     pub connections_max: u32,
+    /// Of them, connections that have not been admitted, see [`Transport::admit`], 2 000; one more is answered with 503.
+    pub handshakes_max: u32,
     /// How long a peer may take from connecting to a complete upgrade; 10 s.
     pub handshake_timeout: Duration,
     /// How long a write may wait for a peer that does not read; 30 s. Then it is [`TransportError::Stalled`].
@@ -85,6 +87,7 @@ impl Default for WebSocketConfig {
             stranger_frame_bytes_max: 64 * 1024,
             read_buffer: 2 * 1024,
             connections_max: 10_000,
+            handshakes_max: 2_000,
             handshake_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
         }
@@ -122,6 +125,7 @@ where
     let loopback = listener.local_addr().map_or(true, |address| address.ip().is_loopback());
     let connections_max = config.connections_max;
     let connections = Arc::new(Semaphore::new(connections_max as usize));
+    let handshakes = Arc::new(Semaphore::new(config.handshakes_max as usize));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let door = Arc::new(Door { hosts: Hosts::new(config.allowed_hosts.as_deref(), loopback), config });
     loop {
@@ -143,14 +147,15 @@ where
                 }
             }
         };
-        let (permit, full) = match Arc::clone(&connections).try_acquire_owned() {
-            Ok(permit) => (permit, false),
-            Err(_) => match Arc::clone(&refusals).try_acquire_owned() {
-                Ok(permit) => (permit, true),
+        let places = [&connections, &handshakes].map(|places| Arc::clone(places).try_acquire_owned());
+        let (permit, handshake) = match places {
+            [Ok(permit), Ok(handshake)] => (permit, Some(handshake)),
+            _ => match Arc::clone(&refusals).try_acquire_owned() {
+                Ok(permit) => (permit, None),
                 Err(_) => continue,
             },
         };
-        let guest = Guest { stream, remote, full };
+        let guest = Guest { stream, remote, handshake };
         tokio::spawn(attend(guest, Arc::clone(&door), handler.clone(), shutdown.clone(), permit));
     }
     drop(listener);
@@ -219,9 +224,11 @@ pub(super) struct Socket {
     role: Role,
     protocol: protocol::WebSocketConfig,
     write_timeout: Duration,
+    /// The place of a peer that has not been admitted.
+    handshake: Option<OwnedSemaphorePermit>,
     /// The limits have changed and the stream does not know of it yet.
     changed: bool,
-    /// A ping or pong has come and was not reported yet.
+    /// A pong has come and was not reported yet.
     alive: bool,
     /// Something was fed since the last flush.
     fed: bool,
@@ -240,6 +247,7 @@ impl Socket {
             role,
             protocol: config.protocol(),
             write_timeout: config.write_timeout,
+            handshake: None,
             changed: false,
             alive: false,
             fed: false,
@@ -269,9 +277,14 @@ impl Socket {
                     let _ = self.stream.poll_next_unpin(cx);
                     Incoming::Closed(frame.map(|frame| CloseReason::new(frame.code.into(), frame.reason.to_string())))
                 }
-                Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => {
-                    // Reported only when there is nothing better to report, and
-                    // so after the poll that writes the answer to a ping.
+                // Reported one by one, so that whoever asks here decides how many are answered a second.
+                Poll::Ready(Some(Ok(Message::Ping(_)))) => {
+                    // An error comes back with the next poll, and so does what could not be written now.
+                    let _ = self.stream.poll_flush_unpin(cx);
+                    Incoming::Alive
+                }
+                Poll::Ready(Some(Ok(Message::Pong(_) | Message::Frame(_)))) => {
+                    // Nobody answers it, so it is reported only when there is nothing better to report.
                     self.alive = true;
                     continue;
                 }
@@ -346,6 +359,7 @@ impl Socket {
     /// Raises the limits. They hold from the next moment at which nothing is half read.
     pub(super) fn admit(&mut self) {
         self.changed = true;
+        self.handshake = None;
     }
 
     /// Says farewell and waits until the peer has closed; the caller bounds the time.
@@ -521,8 +535,8 @@ struct Door {
 struct Guest {
     stream: TcpStream,
     remote: SocketAddr,
-    /// There are as many connections as there may be.
-    full: bool,
+    /// Its place, unless there are as many connections as there may be.
+    handshake: Option<OwnedSemaphorePermit>,
 }
 
 async fn attend<H, F>(
@@ -552,7 +566,8 @@ async fn attend<H, F>(
 
 /// Speaks HTTP until the connection ends or becomes a WebSocket.
 async fn upgrade(guest: Guest, door: &Door) -> Option<Transport> {
-    let Guest { stream, remote, full } = guest;
+    let Guest { stream, remote, handshake } = guest;
+    let full = handshake.is_none();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a socket has failed");
         return None;
@@ -580,7 +595,7 @@ async fn upgrade(guest: Guest, door: &Door) -> Option<Transport> {
     let read = parts.read_buf.to_vec();
     let stranger = door.config.stranger();
     let stream = WebSocketStream::from_partially_read(tracked, read, Role::Server, Some(stranger)).await;
-    let socket = Socket::new(stream, Role::Server, &door.config);
+    let socket = Socket { handshake, ..Socket::new(stream, Role::Server, &door.config) };
     Some(Transport::new(peer, Wire::WebSocket(Box::new(socket))))
 }
 
@@ -627,7 +642,8 @@ impl Door {
             });
         }
         if full {
-            let response = say(StatusCode::SERVICE_UNAVAILABLE, "all connections of this host are taken; try again");
+            let sentence = "all connections of this host are taken, or too many begin at once; try again";
+            let response = say(StatusCode::SERVICE_UNAVAILABLE, sentence);
             return Some(with(response, header::RETRY_AFTER, "1"));
         }
         if path != "/" && !path.ends_with("/arcp") {
@@ -913,6 +929,37 @@ mod tests {
             assert!(head.lines().any(|line| line == header), "{header}: {head}");
         }
         assert!(sentence.contains("ARCP host") && sentence.contains("ws://<host>/arcp"), "{sentence}");
+    }
+
+    /// ARCP §14.
+    #[tokio::test]
+    async fn those_who_have_not_been_admitted_leave_room_for_others() {
+        let config = WebSocketConfig { connections_max: 3, handshakes_max: 1, ..WebSocketConfig::default() };
+        let mut host = Host::start(config).await;
+        let request = handshake("/arcp", "localhost", "Sec-WebSocket-Version: 13\r\n");
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            let (client, mut transport) = host.pair().await;
+            assert!(open.len() == 2 || host.ask(&request).await.starts_with("http/1.1 503"));
+            transport.admit();
+            open.push((client, transport));
+        }
+        assert!(host.ask(&request).await.starts_with("http/1.1 503"));
+    }
+
+    /// A ping is answered when it is taken, so whoever takes few a second answers few.
+    #[tokio::test]
+    async fn pings_are_taken_and_answered_one_by_one() {
+        let mut host = Host::default().await;
+        let (mut client, mut transport) = host.pair().await;
+        for n in 0..3 {
+            client.send(Message::Ping(vec![n].into())).await.unwrap();
+        }
+        for n in 0..3 {
+            assert_eq!(transport.recv().await, Incoming::Alive);
+            assert_eq!(client.next().await.unwrap().unwrap(), Message::Pong(vec![n].into()));
+            assert!(client.next().now_or_never().is_none());
+        }
     }
 
     #[tokio::test]
