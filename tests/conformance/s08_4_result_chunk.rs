@@ -5,7 +5,9 @@ use leasehold_tests::{ErrorCode::InternalError, RawClient, Run, TestHost};
 use serde_json::{Value, json};
 
 async fn stream(client: &mut RawClient, mut deed: Value) -> Run {
-    deed["do"] = json!("chunks");
+    if deed.get("do").is_none() {
+        deed["do"] = json!("chunks");
+    }
     client.submit("hostile").input(deed).run().await
 }
 
@@ -78,12 +80,28 @@ async fn a_stream_that_breaks_the_rules_is_no_result() {
 
 /// No client takes a frame over 1 MiB; the client on the bare wire fails the test if one comes.
 #[tokio::test]
-async fn a_result_too_large_for_a_message_is_refused_and_can_be_streamed() {
+async fn a_result_too_large_for_a_message_is_streamed_by_the_host() {
     let host = TestHost::new().await;
     let mut client = host.session().await;
     let run = client.submit("hostile").input(json!({ "do": "big_result", "bytes": 10 << 20 })).run().await;
-    assert_eq!(run.result(), Err(InternalError));
-    assert!(run.message().contains("stream"), "{}", run.message());
+    let whole: String = parts(&run).iter().map(|part| part.as_str().unwrap()).collect();
+    assert_eq!(whole.len(), 10 << 20);
+    let end = &run.terminal["payload"];
+    assert_eq!((run.final_status(), &end["result_size"]), ("success", &json!(10 << 20)), "{end}");
+    assert!(end.get("result").is_none() && end["summary"].as_str().unwrap().starts_with("text of"), "{end}");
+    // What is no text is streamed as JSON, and one that fits stays as it is.
+    let host = TestHost::builder().limits(|limits| limits.result_bytes_max = 20).start().await;
+    let mut small = host.session().await;
+    for (input, size) in [(json!({ "a": [1, "zwölf", null, 2.50] }), Some(27)), (json!([1, 2, 3]), None)] {
+        let run = small.submit("echo").input(input.clone()).run().await;
+        let whole: String = parts(&run).iter().map(|part| part.as_str().unwrap()).collect();
+        let end = &run.terminal["payload"];
+        assert_eq!(end.get("result_size").and_then(Value::as_u64), size, "{end}");
+        match size {
+            Some(_) => assert_eq!(serde_json::from_str::<Value>(&whole).unwrap(), input),
+            None => assert_eq!(run.result(), Ok(input)),
+        }
+    }
     let run = client.submit("hostile").input(json!({ "do": "big_result", "bytes": 700_000 })).run().await;
     assert_eq!(run.result().map(|result| result.as_str().unwrap().len()), Ok(700_000));
     let flood = json!({ "do": "flood_output", "count": 4, "bytes": 1 << 20 });
@@ -104,6 +122,7 @@ async fn a_client_without_chunks_gets_the_whole_or_an_error() {
         (json!({ "texts": ["ab", "c"], "finish": true }), Ok(json!("abc"))),
         (json!({ "bytes": ["a"], "finish": true }), Err(InternalError)),
         (json!({ "texts": [large, large, large], "finish": true }), Err(InternalError)),
+        (json!({ "do": "big_result", "bytes": 1 << 20 }), Err(InternalError)), // the host would have streamed it
     ] {
         let run = stream(&mut client, deed).await;
         assert_eq!(run.result(), expected, "{}", run.terminal);

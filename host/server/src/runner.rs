@@ -37,6 +37,9 @@ use crate::{
 /// The most of an agent's own error message that is passed on.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
+/// How much of a result that the host streams is cut into chunks at a time.
+const PART_BYTES: usize = 1 << 20;
+
 /// The longest summary of a streamed result.
 const SUMMARY_BYTES_MAX: usize = 4096;
 
@@ -409,14 +412,6 @@ impl Run {
     }
 
     async fn success(&self, text: String, chunks: &mut Chunks, tape: &Tape) -> End {
-        let max = self.limits.result_bytes_max;
-        if text.len() > max {
-            let message = format!(
-                "the agent returned {} bytes; a result in one message has at most {max}: stream it with `output`",
-                text.len()
-            );
-            return failed(Status::Error, ErrorCode::InternalError, &message);
-        }
         let result = match Json::parse(text) {
             Ok(result) => result,
             Err(error) => {
@@ -425,7 +420,10 @@ impl Run {
             }
         };
         if !chunks.begun() {
-            return End::Result(result);
+            return match result.as_str().len() <= self.limits.result_bytes_max {
+                true => End::Result(result),
+                false => self.in_chunks(&result, chunks, tape).await,
+            };
         }
         // ARCP §8.4: "Implementations MUST NOT mix inline result and `result_chunk`".
         let summary = match serde_json::from_str::<Option<String>>(result.as_str()) {
@@ -443,6 +441,41 @@ impl Run {
             return journal_end(&error);
         }
         End::Streamed { result_id: chunks.result_id(), size: chunks.size(), summary }
+    }
+
+    /// Streams a result that no message has room for, as its agent could have (ARCP §8.4).
+    ///
+    /// It is told here and not where a session sends it: a stream is numbered like everything else that is in the
+    /// journal, and a client that takes no chunks learns that there were some.
+    async fn in_chunks(&self, result: &Json, chunks: &mut Chunks, tape: &Tape) -> End {
+        // A text is streamed as itself, and anything else as the JSON it is.
+        let text = serde_json::from_str::<String>(result.as_str());
+        let (text, what) = match &text {
+            Ok(text) => (text.as_str(), "text"),
+            Err(_) => (result.as_str(), "JSON"),
+        };
+        let max = self.limits.stream_bytes_max;
+        if text.len() as u64 > max {
+            let message = format!("the agent returned {} bytes; a result has at most {max}, streamed", text.len());
+            return failed(Status::Error, ErrorCode::InternalError, &message);
+        }
+        let mut rest = text;
+        while !rest.is_empty() {
+            // A part at a time, as the journal takes it.
+            let (part, after) = rest.split_at(rest.floor_char_boundary(PART_BYTES));
+            rest = after;
+            for event in chunks.write_text(part).expect("the size was checked, and nothing else was written") {
+                if let Err(error) = tape.event(event).await {
+                    return journal_end(&error);
+                }
+            }
+        }
+        let last = chunks.finish().expect("nothing else finishes it");
+        if let Err(error) = tape.event(last).await {
+            return journal_end(&error);
+        }
+        let summary = format!("{what} of {} bytes, which is too large for one message", text.len());
+        End::Streamed { result_id: chunks.result_id(), size: chunks.size(), summary: Some(summary) }
     }
 }
 
