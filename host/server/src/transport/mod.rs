@@ -70,6 +70,10 @@ impl CloseReason {
     pub const NORMAL: u16 = 1000;
     /// The host is shutting down.
     pub const GOING_AWAY: u16 = 1001;
+    /// The peer broke a rule of the transport.
+    pub const PROTOCOL: u16 = 1002;
+    /// What the peer called text is none.
+    pub const NOT_TEXT: u16 = 1007;
     /// The peer broke a rule or is not who it must be.
     pub const POLICY: u16 = 1008;
     /// A frame was over the limit.

@@ -236,6 +236,8 @@ pub(super) struct Socket {
     ended: bool,
     /// It ended with an error, so the peer may not know of it.
     failed: bool,
+    /// The close code for what the peer did, if it broke a rule of WebSocket itself.
+    fault: Option<u16>,
     #[cfg(test)]
     trims: usize,
 }
@@ -253,6 +255,7 @@ impl Socket {
             fed: false,
             ended: false,
             failed: false,
+            fault: None,
             #[cfg(test)]
             trims: 0,
         }
@@ -292,8 +295,12 @@ impl Socket {
                     (self.ended, self.failed) = (true, true);
                     match error {
                         WsError::Capacity(_) => Incoming::TooLarge,
-                        WsError::Utf8(_) => Incoming::NotText,
+                        WsError::Utf8(_) => {
+                            self.fault = Some(CloseReason::NOT_TEXT);
+                            Incoming::NotText
+                        }
                         error => {
+                            self.fault = matches!(error, WsError::Protocol(_)).then_some(CloseReason::PROTOCOL);
                             tracing::debug!(%error, "a socket has failed");
                             Incoming::Closed(None)
                         }
@@ -364,7 +371,8 @@ impl Socket {
 
     /// Says farewell and waits until the peer has closed; the caller bounds the time.
     pub(super) async fn close(mut self, reason: CloseReason) {
-        let frame = CloseFrame { code: reason.code.into(), reason: shorten(&reason.reason).into() };
+        let code = self.fault.unwrap_or(reason.code);
+        let frame = CloseFrame { code: code.into(), reason: shorten(&reason.reason).into() };
         // An error means that the peer is gone or has closed first; what follows holds for both.
         let _ = self.stream.send(Message::Close(Some(frame))).await;
         while let Some(message) = self.stream.next().await {
