@@ -148,6 +148,10 @@ pub async fn drive(desk: Arc<Desk>, mut transport: Transport) {
     let bearer = transport.take_bearer();
     let now = clock.now();
     let session = Session::new(desk.session.clone(), now, bearer);
+    let session = match transport.peer().parameter("dialect") {
+        Some(name) => session.speaking(name),
+        None => session,
+    };
     let session_id = SessionId::new(clock::fresh(now));
     let answers = Bucket::new(desk.answers_per_sec, now);
     let driver = Driver {

@@ -116,6 +116,23 @@ pub struct Hello {
     pub encodings: Vec<String>,
     /// The earlier session that is asked for (§6.3).
     pub resume: Option<Resume>,
+    /// How all this was written.
+    pub spelling: Spelling,
+}
+
+/// What of a hello's form tells one SDK from another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spelling {
+    /// Whether the envelope has a `timestamp`.
+    pub timestamp: bool,
+    /// Whether the client is named by `client_name`, beside where it belongs.
+    pub client_name: bool,
+    /// Whether the client says of which `kind` it is.
+    pub client_kind: bool,
+    /// Whether capabilities are flags, as in `"streaming": true`.
+    pub flags: bool,
+    /// Whether what belongs into `resume` stands beside it.
+    pub resume_beside: bool,
 }
 
 /// What a client says to find its session again (§6.3).
@@ -138,6 +155,9 @@ pub struct ClientInfo {
     /// Its version.
     #[serde(default)]
     pub version: Option<String>,
+    /// Its name, as some SDKs spell it.
+    #[serde(default)]
+    pub kind: Option<String>,
 }
 
 /// The payload of `session.list_jobs` (§6.6).
@@ -168,6 +188,8 @@ pub struct Submit {
     pub lease_request: BTreeMap<String, Vec<String>>,
     /// When the lease is to end (§9.5), as written.
     pub expires_at: Option<String>,
+    /// Amounts over which the client wants its own `cost.budget` refused; one SDK sends them.
+    pub max_budget: Vec<String>,
     /// Makes a repeated submission harmless (§7.2).
     pub idempotency_key: Option<String>,
     /// How long the job may run, in seconds.
@@ -185,6 +207,7 @@ struct Envelope<'a> {
     trace_id: Option<String>,
     job_id: Option<String>,
     idempotency_key: Option<String>,
+    timestamp: Option<de::IgnoredAny>,
     #[serde(borrow)]
     payload: Option<&'a RawValue>,
 }
@@ -229,7 +252,11 @@ fn understand(envelope: &Envelope<'_>, id: Option<&str>) -> Result<ClientMessage
     let kind = envelope.kind.as_deref().ok_or_else(|| Refusal::invalid("`type` is missing"))?;
     let raw = envelope.payload.map_or("{}", RawValue::get);
     Ok(match kind {
-        "session.hello" => ClientMessage::Hello(Box::new(payload::<wire::Hello>(kind, raw)?.checked()?)),
+        "session.hello" => {
+            let mut hello = payload::<wire::Hello>(kind, raw)?.checked()?;
+            hello.spelling.timestamp = envelope.timestamp.is_some();
+            ClientMessage::Hello(Box::new(hello))
+        }
         "session.resume" => ClientMessage::Resume(payload::<wire::Resume>(kind, raw)?.checked(kind, "payload")?),
         "session.ping" => ClientMessage::Ping { nonce: payload::<wire::Ping>(kind, raw)?.nonce },
         "session.pong" => ClientMessage::Pong,
@@ -318,14 +345,19 @@ fn without_values(error: &serde_json::Error) -> String {
 /// Payloads as they are written.
 mod wire {
     use super::{
-        BTreeMap, ClientInfo, Deserialize, Deserializer, Json, NonZeroU32, Object, Patterns, Refusal, Secret, Status,
-        Timestamp, de,
+        BTreeMap, ClientInfo, Deserialize, Deserializer, Json, MapAccess, NonZeroU32, Object, Patterns, RawValue,
+        Refusal, Secret, Spelling, Status, Timestamp, Visitor, de, fmt,
     };
 
     #[derive(Deserialize)]
     pub struct Hello {
         #[serde(default)]
         client: Option<Object<ClientInfo>>,
+        // One SDK names itself in two plain fields.
+        #[serde(default)]
+        client_name: Option<String>,
+        #[serde(default)]
+        client_version: Option<String>,
         #[serde(default)]
         auth: Option<Object<Auth>>,
         #[serde(default)]
@@ -371,33 +403,88 @@ mod wire {
         token: Option<Secret>,
     }
 
-    #[derive(Default, Deserialize)]
+    #[derive(Default)]
     struct Capabilities {
-        #[serde(default)]
         features: Option<Vec<String>>,
-        #[serde(default)]
         encodings: Option<Vec<String>>,
+        /// The names that are `true`, as SDKs write it that come from before the draft.
+        flags: Vec<String>,
     }
+
+    impl<'de> Deserialize<'de> for Capabilities {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Fields;
+
+            impl<'de> Visitor<'de> for Fields {
+                type Value = Capabilities;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("an object")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Capabilities, A::Error> {
+                    let mut all = Capabilities::default();
+                    while let Some(name) = map.next_key::<String>()? {
+                        match &*name {
+                            "features" => all.features = map.next_value()?,
+                            "encodings" => all.encodings = map.next_value()?,
+                            _ => {
+                                let is_true = map.next_value::<Box<RawValue>>()?.get() == "true";
+                                all.flags.extend(is_true.then_some(name));
+                            }
+                        }
+                    }
+                    Ok(all)
+                }
+            }
+
+            deserializer.deserialize_map(Fields)
+        }
+    }
+
+    /// What clients from before the draft use without offering it, as features had no names then.
+    const UNASKED: [&str; 6] =
+        ["list_jobs", "subscribe", "lease_expires_at", "cost.budget", "progress", "agent_versions"];
 
     impl Hello {
         /// Joins what may stand in two places.
         pub fn checked(self) -> Result<super::Hello, Refusal> {
             let capabilities = self.capabilities.unwrap_or_default().0;
             let (scheme, token) = self.auth.map_or((None, None), |Object(auth)| (auth.scheme, auth.token));
+            let resume_beside = self.resume_token.is_some() || self.last_event_seq.is_some();
             let beside = self.resume_token.map(|token| super::Resume {
                 session_id: None,
                 token,
                 last_event_seq: self.last_event_seq.unwrap_or(0),
             });
             let resume = self.resume.map(|Object(resume)| resume.checked("session.hello", "payload.resume"));
+            let client = self.client.unwrap_or_default().0;
+            let spelling = Spelling {
+                timestamp: false,
+                client_name: self.client_name.is_some(),
+                client_kind: client.kind.is_some(),
+                flags: !capabilities.flags.is_empty(),
+                resume_beside,
+            };
             Ok(super::Hello {
-                client: self.client.unwrap_or_default().0,
+                client: ClientInfo {
+                    name: client.name.or(self.client_name),
+                    version: client.version.or(self.client_version),
+                    kind: client.kind,
+                },
                 // An empty token is how some SDKs write none.
                 token: token.filter(|token| !token.expose().is_empty()),
                 scheme: scheme.map(|scheme| scheme.to_ascii_lowercase()),
-                features: capabilities.features.unwrap_or_default(),
+                features: match capabilities.features {
+                    Some(features) => features,
+                    None if spelling.client_kind || spelling.flags => {
+                        capabilities.flags.into_iter().chain(UNASKED.map(str::to_owned)).collect()
+                    }
+                    None => Vec::new(),
+                },
                 encodings: capabilities.encodings.unwrap_or_default(),
                 resume: resume.transpose()?.or(beside),
+                spelling,
             })
         }
     }
@@ -487,7 +574,7 @@ mod wire {
         #[serde(default)]
         input: Json,
         #[serde(default)]
-        lease_request: Option<BTreeMap<String, Patterns>>,
+        lease_request: Option<BTreeMap<String, Option<Patterns>>>,
         #[serde(default)]
         lease_constraints: Option<Object<Constraints>>,
         #[serde(default)]
@@ -500,6 +587,8 @@ mod wire {
     struct Constraints {
         #[serde(default)]
         expires_at: Option<String>,
+        #[serde(default)]
+        max_budget: Option<Patterns>,
     }
 
     impl Submit {
@@ -519,19 +608,43 @@ mod wire {
                 let max = super::KEY_BYTES_MAX;
                 return Err(Refusal::invalid(format!("job.submit: `payload.idempotency_key` is over {max} bytes")));
             }
+            let Object(constraints) = self.lease_constraints.unwrap_or_default();
+            let (lease_request, expires_at) = lease(self.lease_request.unwrap_or_default());
             Ok(super::Submit {
                 agent: self.agent,
                 input: self.input,
-                lease_request: self
-                    .lease_request
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|(namespace, patterns)| (namespace, patterns.0))
-                    .collect(),
-                expires_at: self.lease_constraints.and_then(|Object(constraints)| constraints.expires_at),
+                lease_request,
+                expires_at: earlier(constraints.expires_at, expires_at),
+                max_budget: constraints.max_budget.map(|Patterns(amounts)| amounts).unwrap_or_default(),
                 idempotency_key,
                 max_runtime_sec: self.max_runtime_sec,
             })
+        }
+    }
+
+    /// A lease and its end. One SDK lists `capabilities` that it wants whole, and writes the end beside them.
+    fn lease(written: BTreeMap<String, Option<Patterns>>) -> (BTreeMap<String, Vec<String>>, Option<String>) {
+        let mut lease: BTreeMap<String, Vec<String>> = written
+            .into_iter()
+            .filter_map(|(namespace, patterns)| patterns.map(|Patterns(patterns)| (namespace, patterns)))
+            .collect();
+        let Some(capabilities) = lease.remove("capabilities") else { return (lease, None) };
+        let expires_at = lease.remove("expires_at").and_then(|texts| texts.into_iter().next());
+        for capability in capabilities {
+            lease.entry(capability).or_insert_with(|| vec!["**".to_owned()]);
+        }
+        (lease, expires_at)
+    }
+
+    /// The earlier of two ends; one that is none is kept, to be refused with its name.
+    fn earlier(a: Option<String>, b: Option<String>) -> Option<String> {
+        match (a, b) {
+            (Some(a), Some(b)) => match (Timestamp::parse_utc(&a), Timestamp::parse_utc(&b)) {
+                (Ok(end), Ok(other)) => Some(if end <= other { a } else { b }),
+                (Err(_), _) => Some(a),
+                (Ok(_), Err(_)) => Some(b),
+            },
+            (a, b) => a.or(b),
         }
     }
 
@@ -714,6 +827,61 @@ mod tests {
         assert_eq!(one.lease_request["fs.read"], ["/a"]);
         assert_eq!(one.max_runtime_sec.map(NonZeroU32::get), Some(60));
         assert_eq!(one.input.as_str(), "[]");
+    }
+
+    /// One SDK asks for capabilities by their names, and has an end of its own for them.
+    #[test]
+    fn a_list_of_capabilities_is_a_lease_on_all_of_each() {
+        let (early, late) = ("2026-05-13T19:30:00Z", "2026-05-13T20:30:00Z");
+        let all = ["**".to_owned()];
+        for (own, constraint, expected) in [
+            (Some(early), None, Some(early)),
+            (None, Some(late), Some(late)),
+            (Some(early), Some(late), Some(early)),
+            (Some(late), Some(early), Some(early)),
+            (Some(late), Some("tomorrow"), Some("tomorrow")), // to be refused by whoever reads it
+            (None, None, None),
+        ] {
+            let payload = serde_json::json!({ "agent": "a",
+                "lease_request": { "capabilities": ["fs.read", "net.fetch"], "cost.budget": ["USD:1"], "expires_at": own },
+                "lease_constraints": { "expires_at": constraint, "max_budget": ["USD:2"] } });
+            let submit = submit(&payload.to_string()).unwrap();
+            let lease = &submit.lease_request;
+            assert_eq!((&lease["fs.read"][..], &lease["net.fetch"][..], lease.len()), (&all[..], &all[..], 3));
+            assert_eq!((&lease["cost.budget"], &submit.max_budget), (&vec!["USD:1".to_owned()], &vec!["USD:2".into()]));
+            assert_eq!(submit.expires_at.as_deref(), expected, "{own:?} {constraint:?}");
+        }
+        // Without them these are names like any other, and refused as such.
+        assert!(
+            submit(r#"{"agent":"a","lease_request":{"expires_at":"x"}}"#)
+                .unwrap()
+                .lease_request
+                .contains_key("expires_at")
+        );
+    }
+
+    #[test]
+    fn a_hello_is_understood_in_the_spelling_of_every_sdk() {
+        let hello = |payload: &str| match decode(&frame("session.hello", payload)) {
+            Ok(Request { message: ClientMessage::Hello(hello), .. }) => *hello,
+            other => panic!("{payload}: {other:?}"),
+        };
+        let flat = hello(r#"{"client_name":"c","client_version":"2","resume":{"token":"rt","last_event_seq":3}}"#);
+        assert_eq!((flat.client.name.as_deref(), flat.client.version.as_deref()), (Some("c"), Some("2")));
+        assert_eq!(flat.resume.map(|resume| resume.last_event_seq), Some(3));
+        let beside = hello(r#"{"client":{"name":"c"},"resume_token":"rt","last_event_seq":4}"#);
+        assert_eq!(beside.resume.map(|resume| resume.last_event_seq), Some(4));
+        // Flags are offered by their names; what was there before there were names needs none.
+        let flags = hello(r#"{"client":{"kind":"c"},"capabilities":{"heartbeat":true,"ack":false,"x":{"y":[1]}}}"#);
+        assert_eq!(flags.features[0], "heartbeat");
+        assert!(
+            flags.features.iter().any(|name| name == "list_jobs") && !flags.features.iter().any(|name| name == "ack")
+        );
+        for none in
+            ["{}", r#"{"capabilities":null}"#, r#"{"capabilities":{"features":null}}"#, r#"{"capabilities":[]}"#]
+        {
+            assert_eq!(hello(none).features, Vec::<String>::new(), "{none}");
+        }
     }
 
     /// ARCP §7.4: the SDKs name the job in the envelope, in the payload, or in both.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     client::VERSION,
-    dialect::{BudgetForm, Dialect, StoppedForm},
+    dialect::{Asked, BudgetForm, Dialect, EventForm, LeaseForm, RefusalForm, StoppedForm},
     event::{Event, Payload},
     feature::Features,
     json::Json,
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{ErrorCode, Refusal},
     id::{JobId, ResultId, SessionId, Ulid},
-    lease::{Lease, amount::Currency},
+    lease::{Lease, Namespace, amount::Currency},
     secret::Secret,
     time::Timestamp,
 };
@@ -31,10 +31,16 @@ use crate::{
 pub enum ServerMessage {
     /// `session.welcome` (§6.2).
     Welcome(Box<Welcome>),
-    /// `session.error`: the handshake failed and the connection ends.
-    HandshakeRefused {
-        /// The hello.
+    /// The answer to a request that is refused. Which frame that is differs from SDK to SDK more than anything else.
+    Refused {
+        /// What it asked for.
+        asked: Asked,
+        /// The request.
         request: Option<String>,
+        /// The job it was about.
+        job_id: Option<JobId>,
+        /// The request's trace.
+        trace_id: Option<TraceId>,
         /// Why.
         refusal: Refusal,
     },
@@ -68,28 +74,6 @@ pub enum ServerMessage {
     },
     /// `job.accepted` (§7.1).
     Accepted(Box<Accepted>),
-    /// The answer to a submission that made no job.
-    SubmitRefused {
-        /// The submit.
-        request: Option<String>,
-        /// The submit's trace.
-        trace_id: Option<TraceId>,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// The answer to any other request that cannot be served.
-    ///
-    /// It is a `job.error` that names no job: every SDK reads it, and none
-    /// takes it for the end of the session or of a job, as several do with
-    /// `session.error`.
-    RequestRefused {
-        /// The request.
-        request: Option<String>,
-        /// The job it was about.
-        job_id: Option<JobId>,
-        /// Why.
-        refusal: Refusal,
-    },
     /// `job.cancelled` (§7.4): cancellation is under way.
     Cancelled {
         /// The cancel.
@@ -323,8 +307,8 @@ impl<'a> Head<'a> {
         Self { echo: request.into(), ..self }
     }
 
-    fn correlated(self, request: &'a str) -> Self {
-        Self { correlation_id: Some(request), ..self }
+    fn correlated(self, request: impl Into<Option<&'a str>>) -> Self {
+        Self { correlation_id: request.into(), ..self }
     }
 
     fn job(self, job_id: JobId, trace_id: TraceId) -> Self {
@@ -352,18 +336,40 @@ impl ServerMessage {
         let write = |head: Head<'_>, payload: &dyn ErasedPayload| payload.frame(head, stamp);
         match self {
             Self::Welcome(welcome) => {
-                let head = Head::of("session.welcome").echo(&*welcome.request).correlated(&welcome.request);
+                let head = Head::of("session.welcome").echo(&*welcome.request).correlated(&*welcome.request);
                 write(head, &payload::Welcome::new(welcome, stamp))
             }
-            Self::HandshakeRefused { request, refusal } => {
-                let head = Head::of("session.error").echo(request.as_deref());
-                write(head, &payload::Refused::new(request.as_deref(), refusal))
+            Self::Refused { asked, request, job_id, trace_id, refusal } => {
+                let (request, trace_id) = (request.as_deref(), *trace_id);
+                let why = payload::Refused::new(request, refusal);
+                let head = |kind| Head { trace_id, ..Head::of(kind) };
+                match stamp.dialect.refusals.form(*asked) {
+                    RefusalForm::SessionError => write(head("session.error").echo(request), &why),
+                    RefusalForm::JobError => {
+                        write(head("job.error").echo(request).correlated(request), &why.of_job(*job_id))
+                    }
+                    RefusalForm::JobErrorOfIt => {
+                        let head = Head { job_id: *job_id, ..head("job.error").echo(request) };
+                        write(head, &why.of_job(*job_id))
+                    }
+                    RefusalForm::JobErrorOfNone => {
+                        // Made of the frame's own id, which no job has.
+                        let none = Some(JobId::new(stamp.id));
+                        write(Head { job_id: none, ..head("job.error") }, &why.of_job(none))
+                    }
+                    RefusalForm::Nack => write(head("nack").correlated(request), &payload::Nack::new(refusal)),
+                    RefusalForm::SessionRejected => {
+                        let unknown = refusal.code == ErrorCode::Unauthenticated;
+                        let kind = if unknown { "session.unauthenticated" } else { "session.rejected" };
+                        write(head(kind).correlated(request), &payload::Nack::new(refusal))
+                    }
+                }
             }
             Self::Ping { nonce } => {
                 write(Head::of("session.ping"), &payload::Ping { nonce: format!("p_{nonce}"), sent_at: stamp.now })
             }
             Self::Pong { request, nonce } => {
-                let head = Head::of("session.pong").correlated(request);
+                let head = Head::of("session.pong").correlated(&**request);
                 write(head, &payload::Pong { ping_nonce: nonce, received_at: stamp.now })
             }
             Self::Closed { request, reason } => {
@@ -371,21 +377,13 @@ impl ServerMessage {
                 write(head, &payload::Reason { reason: reason.as_deref() })
             }
             Self::Jobs { request, jobs, next_cursor } => {
-                let head = Head::of("session.jobs").echo(&**request).correlated(request);
+                let head = Head::of("session.jobs").echo(&**request).correlated(&**request);
                 let next_cursor = next_cursor.as_deref();
                 write(head, &payload::Jobs { request_id: request, reply_to: request, jobs, next_cursor })
             }
             Self::Accepted(accepted) => {
                 let head = Head::of("job.accepted").echo(&*accepted.request).job(accepted.job_id, accepted.trace_id);
                 write(head, &payload::Accepted::new(accepted, stamp.dialect))
-            }
-            Self::SubmitRefused { request, trace_id, refusal } => {
-                let head = Head { trace_id: *trace_id, ..Head::of("session.error").echo(request.as_deref()) };
-                write(head, &payload::Refused::new(request.as_deref(), refusal))
-            }
-            Self::RequestRefused { request, job_id, refusal } => {
-                let head = Head::of("job.error").echo(request.as_deref());
-                write(head, &payload::Refused::new(request.as_deref(), refusal).of_job(*job_id))
             }
             Self::Cancelled { request, job_id, trace_id, reason } => {
                 let head = Head::of("job.cancelled").echo(&**request).job(*job_id, *trace_id);
@@ -394,12 +392,21 @@ impl ServerMessage {
             Self::Subscribed(subscribed) => {
                 let Subscribed { request, job, .. } = &**subscribed;
                 let head = Head::of("job.subscribed").echo(&**request).job(job.job_id, job.trace_id);
-                write(head.correlated(request), &payload::Subscribed::new(subscribed, stamp.dialect))
+                write(head.correlated(&**request), &payload::Subscribed::new(subscribed, stamp.dialect))
             }
-            Self::Event { place, ts, event } => write(Head::of("job.event").place(place), &Payload { event, ts: *ts }),
+            Self::Event { place, ts, event } => {
+                let plain = write(Head::of("job.event").place(place), &Payload { event, ts: *ts });
+                match stamp.dialect.event {
+                    EventForm::Plain => plain,
+                    EventForm::Wrapped => {
+                        let event = RawValue::from_string(plain).expect("a frame of ours is JSON");
+                        write(Head::of("subscribe.event").place(place), &payload::Wrapped { event: &event })
+                    }
+                }
+            }
             Self::Terminal { place, request, completed_at, terminal } => {
                 let (kind, payload) = payload::Terminal::new(place.job_id, *completed_at, terminal, stamp.dialect);
-                write(Head { correlation_id: request.as_deref(), ..Head::of(kind).place(place) }, &payload)
+                write(Head::of(kind).place(place).correlated(request.as_deref()), &payload)
             }
         }
     }
@@ -428,12 +435,15 @@ impl<P: Serialize> ErasedPayload for P {
     }
 }
 
+/// How large a result may be that is written twice into one frame.
+const TWICE_BYTES_MAX: usize = 256 << 10;
+
 /// Payloads as they are written.
 mod payload {
     use super::{
         AgentInfo, BTreeMap, BudgetForm, Currency, Decimal, Dialect, ErrorCode, Features, JobId, JobSummary, Json,
-        Lease, LeaseConstraints, RawValue, Refusal, ResultId, Serialize, SerializeMap, Serializer, SessionId, Stamp,
-        Status, StoppedForm, Timestamp, TraceId,
+        LeaseConstraints, LeaseForm, Namespace, RawValue, Refusal, ResultId, Serialize, SerializeMap, Serializer,
+        SessionId, Stamp, Status, StoppedForm, TWICE_BYTES_MAX, Timestamp, TraceId,
     };
 
     #[derive(Serialize)]
@@ -520,6 +530,34 @@ mod payload {
         }
     }
 
+    /// A refusal as those SDKs read it that know no `request_id`: some look into `error`, some beside it.
+    #[derive(Serialize)]
+    pub struct Nack<'a> {
+        code: ErrorCode,
+        message: &'a str,
+        retryable: bool,
+        error: Why<'a>,
+    }
+
+    #[derive(Serialize)]
+    struct Why<'a> {
+        code: ErrorCode,
+        message: &'a str,
+        retryable: bool,
+    }
+
+    impl<'a> Nack<'a> {
+        pub fn new(refusal: &'a Refusal) -> Self {
+            let (code, message, retryable) = (refusal.code, &*refusal.message, refusal.code.retryable());
+            Self { code, message, retryable, error: Why { code, message, retryable } }
+        }
+    }
+
+    #[derive(Serialize)]
+    pub struct Wrapped<'a> {
+        pub event: &'a RawValue,
+    }
+
     #[derive(Serialize)]
     pub struct Ping {
         pub nonce: String,
@@ -558,7 +596,7 @@ mod payload {
     pub struct Accepted<'a> {
         job_id: JobId,
         agent: &'a str,
-        lease: &'a Lease,
+        lease: Effective<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         lease_constraints: Option<LeaseConstraints>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -575,7 +613,7 @@ mod payload {
             Self {
                 job_id: accepted.job_id,
                 agent: &accepted.agent,
-                lease: &accepted.lease,
+                lease: Effective { accepted, form: &dialect.lease },
                 lease_constraints: accepted.expires_at.map(|expires_at| LeaseConstraints { expires_at }),
                 budget: (!accepted.budget.is_empty()).then_some(budget),
                 accepted_at: accepted.accepted_at,
@@ -625,6 +663,45 @@ mod payload {
         }
     }
 
+    struct Effective<'a> {
+        accepted: &'a super::Accepted,
+        form: &'a LeaseForm,
+    }
+
+    impl Serialize for Effective<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            /// A lease that is named, and that grants a capability whole or not at all.
+            #[derive(Serialize)]
+            struct Named<'a> {
+                id: String,
+                capabilities: Vec<&'a str>,
+                #[serde(rename = "cost.budget", skip_serializing_if = "Vec::is_empty")]
+                cost_budget: Vec<String>,
+                #[serde(rename = "model.use", skip_serializing_if = "Vec::is_empty")]
+                model_use: Vec<String>,
+                #[serde(skip_serializing_if = "Option::is_none")]
+                expires_at: Option<Timestamp>,
+                issued_at: Timestamp,
+            }
+
+            let super::Accepted { job_id, lease, expires_at, accepted_at, .. } = self.accepted;
+            if *self.form == LeaseForm::Map {
+                return lease.serialize(serializer);
+            }
+            let listed = |namespace: &&Namespace| !matches!(namespace, Namespace::CostBudget | Namespace::ModelUse);
+            let named = Named {
+                // A job has one lease.
+                id: job_id.to_string().replacen("job_", "lse_", 1),
+                capabilities: lease.namespaces().filter(listed).map(Namespace::as_str).collect(),
+                cost_budget: lease.texts(&Namespace::CostBudget),
+                model_use: lease.texts(&Namespace::ModelUse),
+                expires_at: *expires_at,
+                issued_at: *accepted_at,
+            };
+            named.serialize(serializer)
+        }
+    }
+
     struct Budget<'a> {
         counters: &'a BTreeMap<Currency, Decimal>,
         form: &'a BudgetForm,
@@ -654,6 +731,8 @@ mod payload {
         #[serde(skip_serializing_if = "Option::is_none")]
         result: Option<&'a Json>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        output: Option<&'a Json>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         result_id: Option<ResultId>,
         #[serde(skip_serializing_if = "Option::is_none")]
         result_size: Option<u64>,
@@ -680,6 +759,7 @@ mod payload {
                 final_status,
                 completed_at,
                 result: None,
+                output: None,
                 result_id: None,
                 result_size: None,
                 summary: None,
@@ -688,8 +768,11 @@ mod payload {
                 retryable: None,
             };
             match terminal {
-                super::Terminal::Inline(result) => {
-                    ("job.result", Self { result: Some(result), ..bare(Status::Success) })
+                super::Terminal::Inline(value) => {
+                    let output = dialect.output.then_some(value);
+                    // Twice a large value would be a frame this client does not take.
+                    let result = Some(value).filter(|_| output.is_none() || value.as_str().len() <= TWICE_BYTES_MAX);
+                    ("job.result", Self { result, output, ..bare(Status::Success) })
                 }
                 super::Terminal::Streamed { result_id, result_size, summary } => {
                     let streamed = Self {
@@ -716,5 +799,165 @@ mod payload {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::protocol::dialect;
+
+    const ULID: Ulid = Ulid::from_parts(0, 7);
+
+    fn written(message: &ServerMessage, dialect: &Dialect) -> Value {
+        let stamp = Stamp { id: ULID, now: Timestamp::from_millis(0), session_id: SessionId::new(ULID), dialect };
+        serde_json::from_str(&message.encode(&stamp)).unwrap()
+    }
+
+    fn job() -> JobId {
+        JobId::new(Ulid::from_parts(0, 1))
+    }
+
+    fn place() -> Place {
+        Place { event_seq: 3, job_id: job(), trace_id: TraceId::new(1) }
+    }
+
+    /// Each row is a request that a dialect refuses: the frame's type, whose id it has, the job it names.
+    #[test]
+    fn a_request_is_refused_as_the_client_that_made_it_reads_it() {
+        use Asked::{List, Other, Session, Submit, Subscribe};
+        let (session, job_error) = ("session.error", "job.error");
+        let (named, unknown) = (job().to_string(), JobId::new(ULID).to_string());
+        let (it, none) = (Some(&*named), Some(&*unknown));
+        for (names, asked, kind, echoes, job_id) in [
+            (&["generic", "python", "go", "csharp", "fsharp", "ruby", "typescript"][..], Session, session, true, None),
+            (&["java", "echo"], Session, job_error, true, None),
+            (&["php"], Session, "session.rejected", false, None),
+            (&["generic", "python", "go", "csharp", "ruby"], Submit, session, true, None),
+            (&["fsharp", "java", "echo"], Submit, job_error, true, None),
+            (&["typescript"], Submit, job_error, false, none),
+            (&["php"], Submit, "nack", false, None),
+            (&["python", "go", "csharp", "fsharp", "ruby", "typescript"], List, session, true, None),
+            (&["generic", "java", "echo"], List, job_error, true, None),
+            (&["php"], List, "nack", false, None),
+            (&["python", "go", "csharp", "fsharp", "typescript"], Subscribe, session, true, None),
+            (&["generic"], Subscribe, job_error, true, None),
+            (&["java", "echo", "ruby"], Subscribe, job_error, true, it),
+            (&["php"], Subscribe, "nack", false, None),
+            (
+                &["generic", "python", "go", "csharp", "fsharp", "ruby", "typescript", "java", "echo"],
+                Other,
+                job_error,
+                true,
+                None,
+            ),
+            (&["php"], Other, "nack", false, None),
+        ] {
+            for name in names {
+                let refusal = Refusal::invalid("no");
+                let message = ServerMessage::Refused {
+                    asked,
+                    request: Some("R".into()),
+                    job_id: Some(job()),
+                    trace_id: Some(TraceId::new(1)),
+                    refusal,
+                };
+                let frame = written(&message, dialect::find(name).unwrap());
+                let shown = (frame["type"].as_str(), frame["id"] == "R", frame["job_id"].as_str());
+                assert_eq!(shown, (Some(kind), echoes, job_id), "{name}: {frame}");
+                assert!(frame.get("event_seq").is_none() && frame["trace_id"].is_string(), "{name}: {frame}");
+                let payload = &frame["payload"];
+                assert_eq!(
+                    (&payload["code"], &payload["message"]),
+                    (&json!("INVALID_REQUEST"), &json!("no")),
+                    "{name}"
+                );
+                assert!(payload["request_id"] == "R" || frame["correlation_id"] == "R", "{name}: {frame}");
+                // A `job.error` says how, and a `session.error` ends nothing.
+                assert_eq!(payload.get("final_status").is_some(), kind == job_error, "{name}: {frame}");
+            }
+        }
+    }
+
+    /// ARCP §7.1, §9.6: the counters and the lease of an acceptance.
+    #[test]
+    fn an_acceptance_has_its_money_and_its_lease_in_the_form_that_is_read() {
+        let lease = [("fs.read", "/a/**"), ("cost.budget", "USD:5.00"), ("model.use", "m/*")];
+        let lease = lease.map(|(namespace, pattern)| (namespace.to_owned(), vec![pattern.to_owned()]));
+        let lease = Lease::parse(&BTreeMap::from(lease)).unwrap();
+        let message = ServerMessage::Accepted(Box::new(Accepted {
+            request: "R".into(),
+            job_id: job(),
+            agent: "a@1".into(),
+            budget: lease.budget().clone(),
+            lease,
+            expires_at: Some(Timestamp::from_millis(1000)),
+            accepted_at: Timestamp::from_millis(0),
+            trace_id: TraceId::new(1),
+        }));
+        for dialect in dialect::ALL {
+            let frame = written(&message, dialect);
+            let payload = &frame["payload"];
+            let (number, amount) = (json!({ "USD": 5.00 }), json!({ "USD": "USD:5.00" }));
+            assert_eq!(payload["budget"], if dialect.name == "python" { amount } else { number }, "{}", dialect.name);
+            let map = json!({ "fs.read": ["/a/**"], "cost.budget": ["USD:5.00"], "model.use": ["m/*"] });
+            let named = json!({ "id": format!("lse_{}", Ulid::from_parts(0, 1)), "capabilities": ["fs.read"],
+                "cost.budget": ["USD:5.00"], "model.use": ["m/*"], "expires_at": "1970-01-01T00:00:01.000Z",
+                "issued_at": "1970-01-01T00:00:00.000Z" });
+            assert_eq!(payload["lease"], if dialect.name == "ruby" { named } else { map }, "{}", dialect.name);
+            // The first frame that a correlating client is answered with must be the end of its call.
+            assert!(frame.get("correlation_id").is_none() && frame["id"] == "R", "{frame}");
+        }
+    }
+
+    /// ARCP §7.3: each row is an end, and the frame a dialect has for it.
+    #[test]
+    fn an_end_is_written_in_the_type_that_is_read() {
+        let large = Json::of(&"x".repeat(TWICE_BYTES_MAX));
+        let failed = |status, code| Terminal::Failed { status, refusal: Refusal::new(code, "why") };
+        let inline = Terminal::Inline(Json::of(&1));
+        let cancelled = failed(Status::Cancelled, ErrorCode::Cancelled);
+        let timed_out = failed(Status::TimedOut, ErrorCode::Timeout);
+        for (terminal, name, kind, has) in [
+            (&inline, "generic", "job.result", &["result"][..]),
+            (&inline, "go", "job.result", &["result", "output"]),
+            (&Terminal::Inline(large.clone()), "go", "job.result", &["output"]), // twice would be too large a frame
+            (&Terminal::Inline(large), "generic", "job.result", &["result"]),
+            (&cancelled, "generic", "job.error", &["code", "message", "retryable"]),
+            (&cancelled, "java", "job.error", &["code", "message", "retryable"]),
+            (&cancelled, "python", "job.result", &["summary"]),
+            (&timed_out, "generic", "job.error", &["code", "message", "retryable"]),
+            (&timed_out, "python", "job.result", &["summary"]),
+            (
+                &failed(Status::Error, ErrorCode::InternalError),
+                "python",
+                "job.error",
+                &["code", "message", "retryable"],
+            ),
+        ] {
+            let (place, completed_at) = (place(), Timestamp::from_millis(0));
+            let message =
+                ServerMessage::Terminal { place, request: Some("R".into()), completed_at, terminal: terminal.clone() };
+            let frame = written(&message, dialect::find(name).unwrap());
+            assert_eq!((&frame["type"], &frame["correlation_id"]), (&json!(kind), &json!("R")), "{name}: {frame}");
+            let mut keys: Vec<&str> = frame["payload"].as_object().unwrap().keys().map(String::as_str).collect();
+            keys.retain(|key| !["job_id", "final_status", "completed_at"].contains(key));
+            let mut has = has.to_vec();
+            (keys.sort_unstable(), has.sort_unstable());
+            assert_eq!(keys, has, "{name}: {frame}");
+        }
+    }
+
+    /// ARCP §8.1
+    #[test]
+    fn an_event_is_wrapped_for_a_client_that_reads_no_other() {
+        let event = Event::Thought { text: "t".into() };
+        let message = ServerMessage::Event { place: place(), ts: Timestamp::from_millis(0), event };
+        let plain = written(&message, dialect::GENERIC);
+        let wrapped = written(&message, dialect::find("php").unwrap());
+        assert_eq!((&wrapped["type"], &wrapped["payload"]["event"]), (&json!("subscribe.event"), &plain));
+        assert_eq!((&wrapped["job_id"], &wrapped["event_seq"]), (&plain["job_id"], &json!(3)));
     }
 }

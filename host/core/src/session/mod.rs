@@ -27,7 +27,7 @@ use crate::{
     lease::{Authority, amount::Currency},
     protocol::{
         client::{ClientMessage, Hello, ListJobs, Malformed, Request, Resume, Subscribe},
-        dialect::{self, Dialect},
+        dialect::{self, Asked, Dialect},
         feature::Features,
         json::Json,
         server::{AgentInfo, JobSummary, ServerMessage},
@@ -304,6 +304,8 @@ pub struct Session {
     config: SessionConfig,
     header_token: Option<Secret>,
     dialect: &'static Dialect,
+    /// What the client has asked for besides, and whether there is such a dialect.
+    asked: Option<Result<&'static Dialect, Refusal>>,
     phase: Phase,
 }
 
@@ -323,7 +325,14 @@ impl Session {
     #[must_use]
     pub fn new(config: SessionConfig, now: Timestamp, header_token: Option<Secret>) -> Self {
         let until = now.saturating_add(config.handshake_timeout);
-        Self { config, header_token, dialect: dialect::GENERIC, phase: Phase::Greeting { until } }
+        Self { config, header_token, dialect: dialect::GENERIC, asked: None, phase: Phase::Greeting { until } }
+    }
+
+    /// Speaks the dialect of this name whatever the hello is like.
+    #[must_use]
+    pub fn speaking(self, name: &str) -> Self {
+        let asked = dialect::asked(name);
+        Self { dialect: asked.as_ref().map_or(self.dialect, |dialect| *dialect), asked: Some(asked), ..self }
     }
 
     /// How the client reads.
@@ -365,8 +374,13 @@ impl Session {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed(None));
         let (next, outputs) = match (phase, input) {
             (Phase::Greeting { .. }, Input::Frame(Ok(Request { id, message: ClientMessage::Hello(hello), .. }))) => {
-                self.dialect = dialect::detect(&id, &hello);
-                match admit(&hello, self.header_token.take()) {
+                let asked = self.asked.clone();
+                self.dialect = match asked {
+                    Some(Ok(dialect)) => dialect,
+                    _ => dialect::detect(&id, &hello),
+                };
+                let known = asked.unwrap_or(Ok(self.dialect));
+                match known.and_then(|_| admit(&hello, self.header_token.take())) {
                     Ok(token) => {
                         let features = Features::negotiate(&hello.features);
                         let claim = match hello.resume {
@@ -386,7 +400,7 @@ impl Session {
                 (Phase::Authenticating { request: id, features: Features::default() }, vec![authenticate])
             }
             (Phase::Authenticating { request, features }, Input::Authenticated(Ok(welcomed))) => {
-                if let Some(resumed) = &welcomed.resumed {
+                if let (Some(resumed), None) = (&welcomed.resumed, &self.asked) {
                     self.dialect = resumed.dialect;
                 }
                 let (open, outputs) = Open::new(&self.config, now, welcomed, features, request);
@@ -487,12 +501,9 @@ fn admit(hello: &Hello, header: Option<Secret>) -> Result<Option<Secret>, Refusa
 
 /// Ends a handshake: the reason, then the connection.
 fn refuse(request: Option<String>, refusal: Refusal) -> (Phase, Vec<Output>) {
-    let outputs = vec![
-        Output::Refused(refusal.clone()),
-        Output::Send(ServerMessage::HandshakeRefused { request, refusal }),
-        Output::Close(Close::Policy),
-    ];
-    (Phase::Closed(None), outputs)
+    let log = Output::Refused(refusal.clone());
+    let message = ServerMessage::Refused { asked: Asked::Session, request, job_id: None, trace_id: None, refusal };
+    (Phase::Closed(None), vec![log, Output::Send(message), Output::Close(Close::Policy)])
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! A session that has been welcomed (ARCP §6.3-§7.4).
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use super::{
     Close, Input, Output, Page, SessionConfig, Submission, Submitted, Watched, Welcomed,
@@ -15,6 +18,7 @@ use crate::{
     lease::{Authority, Lease, Namespace},
     protocol::{
         client::{ClientMessage, Malformed, Request, Submit},
+        dialect::Asked,
         feature::{Feature, Features},
         server::{Accepted, ServerMessage, Subscribed, Welcome},
         trace::TraceId,
@@ -169,7 +173,7 @@ impl Open {
         let outputs = match input {
             Input::Frame(Ok(request)) => self.request(request),
             Input::Frame(Err(malformed)) => misunderstood(*malformed),
-            Input::Unreadable(refusal) => refused(None, refusal),
+            Input::Unreadable(refusal) => refused(About::of(Asked::Other, None), refusal),
             early if self.is_early(&early) => {
                 self.late.push(early);
                 vec![]
@@ -182,14 +186,9 @@ impl Open {
             Input::Subscribed { request, job_id, outcome } => self.subscribed(request, job_id, outcome),
             Input::Cancelled { request, job_id, reason, outcome } => match outcome {
                 Ok(trace_id) => vec![Output::Send(ServerMessage::Cancelled { request, job_id, trace_id, reason })],
-                Err(refusal) => vec![
-                    Output::Refused(refusal.clone()),
-                    Output::Send(ServerMessage::RequestRefused {
-                        request: Some(request),
-                        job_id: Some(job_id),
-                        refusal,
-                    }),
-                ],
+                Err(refusal) => {
+                    refused(About { job_id: Some(job_id), ..About::of(Asked::Other, Some(request)) }, refusal)
+                }
             },
             Input::Listed { request, outcome } => match outcome {
                 Ok((mut jobs, next_cursor)) => {
@@ -198,7 +197,7 @@ impl Open {
                     }
                     vec![Output::Send(ServerMessage::Jobs { request, jobs, next_cursor })]
                 }
-                Err(refusal) => refused(Some(request), refusal),
+                Err(refusal) => refused(About::of(Asked::List, Some(request)), refusal),
             },
             Input::Pages(pages) => self.pages(pages),
             Input::Stored => {
@@ -230,17 +229,20 @@ impl Open {
 
     fn request(&mut self, request: Request) -> Vec<Output> {
         let Request { id, trace_id, message, .. } = request;
+        let about = |asked| About { trace_id, ..About::of(asked, Some(id.clone())) };
+        let no = |asked, refusal| refused(about(asked), refusal);
+        let no_job = |asked, job_id, refusal| refused(About { job_id: Some(job_id), ..about(asked) }, refusal);
         match message {
             ClientMessage::Submit(submit) => match self.submission(&id, trace_id, *submit) {
                 Ok(submission) => vec![Output::Submit(Box::new(submission))],
-                Err(refusal) => submit_refused(Some(id), trace_id, refusal),
+                Err(refusal) => no(Asked::Submit, refusal),
             },
             ClientMessage::Cancel { job_id, reason } => {
                 vec![Output::Cancel { request: id, principal: self.principal.clone(), job_id, reason }]
             }
             ClientMessage::ListJobs(list) => match self.need(Feature::ListJobs) {
                 Ok(()) => vec![Output::ListJobs { request: id, principal: self.principal.clone(), list }],
-                Err(refusal) => refused(Some(id), refusal),
+                Err(refusal) => no(Asked::List, refusal),
             },
             // Answered whether or not heartbeats were negotiated: it costs nothing and some clients ask.
             ClientMessage::Ping { nonce } => vec![Output::Send(ServerMessage::Pong { request: id, nonce })],
@@ -248,26 +250,26 @@ impl Open {
             ClientMessage::Pong => vec![],
             ClientMessage::Ack { .. } => match self.need(Feature::Ack) {
                 Ok(()) => vec![],
-                Err(refusal) => refused(Some(id), refusal),
+                Err(refusal) => no(Asked::Other, refusal),
             },
             ClientMessage::Close { .. } => vec![
                 Output::Send(ServerMessage::Closed { request: Some(id), reason: None }),
                 Output::Close(Close::Normal),
             ],
-            ClientMessage::Hello(_) => refused(Some(id), Refusal::invalid("the session is open already")),
+            ClientMessage::Hello(_) => no(Asked::Other, Refusal::invalid("the session is open already")),
             ClientMessage::Resume(_) => {
-                refused(Some(id), Refusal::invalid("this session is in use; resume another on a connection of its own"))
+                no(Asked::Other, Refusal::invalid("this session is in use; resume another on a connection of its own"))
             }
             ClientMessage::Subscribe(subscribe) => match self.need(Feature::Subscribe) {
                 Ok(()) => {
                     self.subscribing.push((id.clone(), subscribe.job_id, false));
                     vec![Output::Subscribe { request: id, principal: self.principal.clone(), subscribe }]
                 }
-                Err(refusal) => refused(Some(id), refusal),
+                Err(refusal) => no_job(Asked::Subscribe, subscribe.job_id, refusal),
             },
             ClientMessage::Unsubscribe { job_id } => match self.need(Feature::Subscribe) {
                 Ok(()) => self.unsubscribe(job_id),
-                Err(refusal) => refused(Some(id), refusal),
+                Err(refusal) => no_job(Asked::Other, job_id, refusal),
             },
             // Ignored, so that a newer client can say more than this host knows (§5).
             ClientMessage::Unknown(_) => vec![],
@@ -280,6 +282,9 @@ impl Open {
             .map_err(|error| Refusal::invalid(format!("job.submit: payload.{error}")))?;
         if lease.names(&Namespace::CostBudget) {
             self.need(Feature::CostBudget)?;
+        }
+        if !submit.max_budget.is_empty() {
+            within(submit.max_budget, &lease)?;
         }
         let expires_at = match &submit.expires_at {
             None => None,
@@ -323,7 +328,10 @@ impl Open {
     fn submitted(&mut self, request: String, trace_id: TraceId, outcome: Result<Submitted, Refusal>) -> Vec<Output> {
         let Some((ordinal, promised)) = self.submitting.pop_front() else { return vec![] };
         let (outputs, store) = match outcome {
-            Err(refusal) => (submit_refused(Some(request), Some(trace_id), refusal), None),
+            Err(refusal) => {
+                let about = About { trace_id: Some(trace_id), ..About::of(Asked::Submit, Some(request)) };
+                (refused(about, refusal), None)
+            }
             Ok(Submitted { accepted, fresh }) => {
                 let job_id = accepted.job_id;
                 let first = promised.filter(|_| fresh && accepted.first_seq == promised);
@@ -423,7 +431,10 @@ impl Open {
         let Some((.., ended_again)) = asked.map(|at| self.subscribing.remove(at)) else { return vec![] };
         let Watched { job, budget, after, replayed } = match outcome {
             Ok(watched) => watched,
-            Err(refusal) => return refused(Some(request), refusal),
+            Err(refusal) => {
+                let about = About { job_id: Some(job_id), ..About::of(Asked::Subscribe, Some(request)) };
+                return refused(about, refusal);
+            }
         };
         let follow = Follow {
             ordinal: 0,
@@ -592,6 +603,17 @@ impl Open {
     }
 }
 
+/// Holds the budget that a client asks for against the most it says it wants.
+fn within(max_budget: Vec<String>, lease: &Lease) -> Result<(), Refusal> {
+    let of_money = |amounts| Lease::parse(&BTreeMap::from([(Namespace::CostBudget.to_string(), amounts)]));
+    let max = of_money(max_budget)
+        .map_err(|error| Refusal::invalid(format!("job.submit: payload.lease_constraints.max_budget: {error}")))?;
+    let max = Authority { lease: max, expires_at: None };
+    let lease = of_money(lease.texts(&Namespace::CostBudget))?;
+    max.delegate(max.lease.budget(), Authority { lease, expires_at: None })?;
+    Ok(())
+}
+
 /// Ends a connection that cannot be told what comes next.
 fn lost() -> Vec<Output> {
     let refusal = Refusal::new(ErrorCode::InternalError, "the journals do not hold what the client was told");
@@ -600,19 +622,28 @@ fn lost() -> Vec<Output> {
 
 /// A frame that could not be understood ends nothing but itself.
 fn misunderstood(malformed: Malformed) -> Vec<Output> {
-    match malformed.kind.as_deref() {
-        Some("job.submit") => submit_refused(malformed.id, malformed.trace_id, malformed.refusal),
-        _ => refused(malformed.id, malformed.refusal),
+    let Malformed { id, kind, trace_id, refusal } = malformed;
+    let asked = kind.as_deref().map_or(Asked::Other, Asked::by);
+    refused(About { trace_id, ..About::of(asked, id) }, refusal)
+}
+
+/// The request that a refusal answers.
+struct About {
+    asked: Asked,
+    request: Option<String>,
+    job_id: Option<JobId>,
+    trace_id: Option<TraceId>,
+}
+
+impl About {
+    fn of(asked: Asked, request: Option<String>) -> Self {
+        Self { asked, request, job_id: None, trace_id: None }
     }
 }
 
-fn refused(request: Option<String>, refusal: Refusal) -> Vec<Output> {
-    vec![
-        Output::Refused(refusal.clone()),
-        Output::Send(ServerMessage::RequestRefused { request, job_id: None, refusal }),
-    ]
-}
-
-fn submit_refused(request: Option<String>, trace_id: Option<TraceId>, refusal: Refusal) -> Vec<Output> {
-    vec![Output::Refused(refusal.clone()), Output::Send(ServerMessage::SubmitRefused { request, trace_id, refusal })]
+/// Refuses a request, which ends nothing but itself.
+fn refused(about: About, refusal: Refusal) -> Vec<Output> {
+    let About { asked, request, job_id, trace_id } = about;
+    let log = Output::Refused(refusal.clone());
+    vec![log, Output::Send(ServerMessage::Refused { asked, request, job_id, trace_id, refusal })]
 }

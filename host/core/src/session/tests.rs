@@ -319,6 +319,12 @@ fn a_submission_is_checked_before_it_leaves_the_session() {
         (json!({ "agent": "echo", "lease_constraints": { "expires_at": "2999-01-01T00:00:00+01:00" } }), "expires_at"),
         (json!({ "agent": "echo", "lease_constraints": { "expires_at": "soon" } }), "expires_at"),
         (json!({ "agent": "echo", "max_runtime_sec": 0.5 }), "max_runtime_sec"),
+        (json!({ "agent": "echo", "lease_constraints": { "max_budget": ["USD"] } }), "max_budget"),
+        (
+            json!({ "agent": "echo", "lease_request": { "cost.budget": ["USD:2"] },
+                "lease_constraints": { "max_budget": ["USD:1"] } }),
+            "USD:1 remains",
+        ),
     ] {
         let mut session = open(&["lease_expires_at", "cost.budget"]);
         let outputs = session.handle(at(0), ulid(1), frame("job.submit", payload.clone()));
@@ -328,6 +334,27 @@ fn a_submission_is_checked_before_it_leaves_the_session() {
         assert!(frame["payload"]["message"].as_str().unwrap().contains(said), "{payload}: {frame}");
         assert!(session.is_open());
     }
+}
+
+/// Whoever connects may name a dialect, where the hello would be taken for somebody else's.
+#[test]
+fn a_dialect_that_is_asked_for_wins_over_what_the_hello_is_like() {
+    let python = json!({ "arcp": "1.1", "id": "01KRHAB7S00000000000000001", "type": "session.hello", "payload": {} });
+    let mut unasked = session(None);
+    unasked.handle(at(0), ulid(0), text(&python.to_string()));
+    assert_eq!(unasked.dialect().name, "python");
+
+    let mut go = session(None).speaking("go");
+    let outputs = go.handle(at(0), ulid(0), text(&python.to_string()));
+    assert_eq!((words(&go, &outputs), go.dialect().name), (vec!["authenticate nobody".to_owned()], "go"));
+
+    // What there is not is said before anything is asked of the client's token.
+    let mut unknown = session(None).speaking("klingon");
+    let outputs = unknown.handle(at(0), ulid(0), text(&python.to_string()));
+    let expected = ["log INVALID_REQUEST", "session.error INVALID_REQUEST", "close Policy"];
+    assert_eq!(words(&unknown, &outputs), expected);
+    let [Output::Refused(refusal), ..] = &outputs[..] else { panic!("{outputs:?}") };
+    assert!(refusal.message.contains("`klingon`") && refusal.message.contains("typescript"), "{refusal}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
     agents::registry::RegisterError,
     config::Config,
     host::{Host, Parts},
-    transport::Transport,
+    transport::{Peer, Transport},
 };
 
 /// Serves WebSocket clients until the process is told to stop.
@@ -74,14 +74,16 @@ async fn start(config: Config, parts: Parts) -> Result<Host, Failure> {
 }
 
 /// Serves the process that started this one.
-pub async fn stdio(config: Config) -> Result<(), Failure> {
+pub async fn stdio(config: Config, dialect: Option<&str>) -> Result<(), Failure> {
     let frame_bytes_max = config.server.frame_bytes_max;
     // Whoever holds the pipes may do what the policy gives to `local`, unless tokens are configured.
     let owner = config.tokens.is_empty().then(|| Principal::new("local"));
     let host = start(config, Parts { owner, ..Parts::default() }).await?;
     register(&host).await?;
     host.resume_jobs();
-    let transport = Transport::lines(tokio::io::stdin(), tokio::io::stdout(), frame_bytes_max);
+    // As the URL of a WebSocket would say it.
+    let peer = Peer { query: dialect.map(|name| format!("dialect={name}")), ..Peer::default() };
+    let transport = Transport::lines(tokio::io::stdin(), tokio::io::stdout(), frame_bytes_max).with_peer(peer);
     tokio::select! {
         () = host.serve_one(transport) => {}
         () = told_to_stop() => {}

@@ -14,8 +14,8 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use leasehold_core::secret::Secret;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use leasehold_core::{protocol::dialect, secret::Secret};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -67,6 +67,9 @@ enum Command {
     Stdio {
         #[command(flatten)]
         host: HostArgs,
+        /// The SDK of the client, where its hello does not say which it is.
+        #[arg(long, value_name = "NAME", value_parser = dialects())]
+        dialect: Option<String>,
     },
     /// Run one agent in a host of its own and watch it.
     Run(Box<jobs::RunArgs>),
@@ -190,6 +193,11 @@ fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text))
 }
 
+/// The names that a dialect may be asked for by.
+fn dialects() -> PossibleValuesParser {
+    PossibleValuesParser::new(dialect::ALL.map(|dialect| dialect.name))
+}
+
 /// How a command failed, which decides the exit code.
 #[derive(Debug)]
 enum Failure {
@@ -255,9 +263,9 @@ pub fn main() -> ExitCode {
 async fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve { host, json } => hosting::serve(host.settings()?, json).await,
-        Command::Stdio { host } => {
+        Command::Stdio { host, dialect } => {
             let temporary = tempfile::tempdir().map_err(anyhow::Error::from)?;
-            hosting::stdio(host.leaving_nothing(temporary.path()).settings()?).await
+            hosting::stdio(host.leaving_nothing(temporary.path()).settings()?, dialect.as_deref()).await
         }
         Command::Run(args) => Box::pin(jobs::run(*args)).await,
         Command::Submit(args) => jobs::submit(*args).await,

@@ -109,6 +109,15 @@ pub struct Peer {
     pub user_agent: Option<String>,
 }
 
+impl Peer {
+    /// A parameter of the query.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let pairs = self.query.as_deref()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+}
+
 /// One peer's connection.
 pub struct Transport {
     peer: Peer,
@@ -142,6 +151,12 @@ impl Transport {
     ) -> Self {
         let lines = stdio::Lines::new(Box::new(reader), Box::new(writer), frame_bytes_max);
         Self::new(Peer::default(), Wire::Lines(Box::new(lines)))
+    }
+
+    /// Says what is known of the peer, where the wire itself knows nothing.
+    #[must_use]
+    pub fn with_peer(self, peer: Peer) -> Self {
+        Self { peer, ..self }
     }
 
     /// What was known of the peer when it connected.

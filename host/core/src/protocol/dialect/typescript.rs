@@ -1,0 +1,18 @@
+//! The TypeScript SDK.
+//!
+//! A call is refused by the end of a job it has not heard of; by a
+//! `session.error`, all calls are. So the job that is named must not be one that
+//! exists, or a call that succeeded would fail.
+
+use super::{
+    Dialect,
+    RefusalForm::JobErrorOfNone,
+    Refusals,
+    generic::{self, BY_SESSION_ERROR},
+};
+
+pub const DIALECT: Dialect = Dialect {
+    name: "typescript",
+    refusals: Refusals { submit: JobErrorOfNone, ..BY_SESSION_ERROR },
+    ..generic::DIALECT
+};
