@@ -2,5 +2,16 @@
 //!
 //! A client whose toolchain is missing is skipped, visibly, and fails the suite
 //! where the environment has `CI`.
+//!
+//! The SDKs that no package registry carries are replayed, see [`replay`].
 
+mod csharp;
+mod fsharp;
+mod go;
+mod java;
+mod php;
 mod python;
+mod replay;
+mod ruby;
+mod strict;
+mod typescript;

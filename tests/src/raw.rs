@@ -80,6 +80,11 @@ impl RawClient {
         self.last_seq
     }
 
+    /// Takes the next frames as those of this session, which was opened by a hello of the test's own.
+    pub fn belongs_to(&mut self, session_id: &str) {
+        self.session_id = Some(session_id.to_owned());
+    }
+
     /// Takes the next frames as those of another session, which it has up to `last_event_seq`.
     pub fn changes_session(&mut self, last_event_seq: u64) {
         (self.session_id, self.last_seq) = (None, last_event_seq);
@@ -314,7 +319,8 @@ impl RawClient {
         }
         match frame.get("event_seq") {
             Some(seq) => {
-                assert!(matches!(kind, "job.event" | "job.result" | "job.error"), "{frame}");
+                let in_order = ["job.event", "job.result", "job.error", "subscribe.event"];
+                assert!(in_order.contains(&kind), "{frame}");
                 assert_eq!(seq.as_u64(), Some(self.last_seq + 1), "dense from 1 (ARCP §8.3): {frame}");
                 self.last_seq += 1;
                 assert!(frame.get("job_id").is_some() && frame.get("trace_id").is_some(), "{frame}");
