@@ -96,7 +96,7 @@ struct Client<'a> {
 
 impl<'a> Client<'a> {
     async fn connect(sdk: &'a Sdk) -> Self {
-        let host = TestHost::new().await;
+        let host = TestHost::builder().policy(ALICE, json!({ "fs.read": ["**"] })).start().await;
         let url = host.serve_url().await;
         let transport = connect(&url, &WebSocketConfig::default()).await.expect("the host listens");
         Self { sdk, raw: RawClient::new(transport), sent: 0, _host: host }

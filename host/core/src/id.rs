@@ -30,6 +30,12 @@ macro_rules! id {
                 Self(ulid)
             }
 
+            /// The ULID.
+            #[must_use]
+            pub const fn ulid(self) -> Ulid {
+                self.0
+            }
+
             /// The moment in its ULID: when the host made it, by its clock of then.
             #[must_use]
             pub fn made_at(self) -> Timestamp {
@@ -82,6 +88,10 @@ id!(
 id!(
     /// A streamed result (§8.4), `res_…`.
     ResultId, "res_"
+);
+id!(
+    /// What clients from before the draft call their watching of a job (§7.6), `sub_…`. It has the ULID of the job.
+    SubscriptionId, "sub_"
 );
 /// Who a session speaks for: the name the operator gave to a token.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -261,7 +261,7 @@ impl Driver {
             attached.heard();
         }
         let input = match incoming {
-            Incoming::Text(text) => Input::Frame(client::decode(&text)),
+            Incoming::Text(text) => Input::Frame(client::decode_as(self.session.dialect(), &text)),
             Incoming::Alive => Input::Alive,
             Incoming::NotText => Input::Unreadable(Refusal::invalid("a frame must be UTF-8 text")),
             Incoming::TooLarge => {

@@ -11,7 +11,12 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{json::Json, status::Status, trace::TraceId};
+use super::{
+    dialect::{self, Dialect, Words, family_b},
+    json::Json,
+    status::Status,
+    trace::TraceId,
+};
 use crate::{error::Refusal, id::JobId, secret::Secret, time::Timestamp};
 
 /// The protocol version this host speaks (ARCP §5 `arcp`).
@@ -57,6 +62,8 @@ pub enum ClientMessage {
     Ping {
         /// Comes back in the pong.
         nonce: String,
+        /// Whether it is a plain `ping`, which the draft does not have.
+        plain: bool,
     },
     /// `session.pong` (§6.4). Whatever it answers, the client lives.
     Pong,
@@ -123,6 +130,8 @@ pub struct Hello {
 /// What of a hello's form tells one SDK from another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spelling {
+    /// Whether it is a `session.open`, from before there was a hello.
+    pub opens: bool,
     /// Whether the envelope has a `timestamp`.
     pub timestamp: bool,
     /// Whether the client is named by `client_name`, beside where it belongs.
@@ -212,13 +221,22 @@ struct Envelope<'a> {
     payload: Option<&'a RawValue>,
 }
 
-/// Reads one frame.
+/// Reads one frame of a client that speaks the draft's words, or has not spoken yet.
+///
+/// # Errors
+///
+/// As for [`decode_as`].
+pub fn decode(text: &str) -> Result<Request, Box<Malformed>> {
+    decode_as(dialect::GENERIC, text)
+}
+
+/// Reads one frame of a client that speaks `dialect`.
 ///
 /// # Errors
 ///
 /// If it is not JSON, not an envelope of version 1.1, or its payload does not
 /// fit its type. The error keeps what could be read, so that it can be answered.
-pub fn decode(text: &str) -> Result<Request, Box<Malformed>> {
+pub fn decode_as(dialect: &Dialect, text: &str) -> Result<Request, Box<Malformed>> {
     let unreadable = |error: &dyn fmt::Display| {
         let refusal = Refusal::invalid(format!("the frame is not an ARCP envelope: {error}"));
         Box::new(Malformed { id: None, kind: None, trace_id: None, refusal })
@@ -231,13 +249,13 @@ pub fn decode(text: &str) -> Result<Request, Box<Malformed>> {
     // Several SDKs send free text as a trace id; it is replaced, not refused.
     let trace_id = envelope.trace_id.as_deref().and_then(TraceId::parse);
     let id = envelope.id.clone().filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX);
-    match understand(&envelope, id.as_deref()) {
+    match understand(&envelope, id.as_deref(), dialect.words) {
         Ok(message) => Ok(Request { id: id.unwrap_or_default(), session_id: envelope.session_id, trace_id, message }),
         Err(refusal) => Err(Box::new(Malformed { id, kind: envelope.kind, trace_id, refusal })),
     }
 }
 
-fn understand(envelope: &Envelope<'_>, id: Option<&str>) -> Result<ClientMessage, Refusal> {
+fn understand(envelope: &Envelope<'_>, id: Option<&str>, words: Words) -> Result<ClientMessage, Refusal> {
     match envelope.arcp.as_deref() {
         Some(VERSION) => {}
         Some(other) => {
@@ -251,14 +269,20 @@ fn understand(envelope: &Envelope<'_>, id: Option<&str>) -> Result<ClientMessage
     }
     let kind = envelope.kind.as_deref().ok_or_else(|| Refusal::invalid("`type` is missing"))?;
     let raw = envelope.payload.map_or("{}", RawValue::get);
+    if words == Words::Rfc
+        && let Some(understood) = family_b::understand(kind, raw, envelope.idempotency_key.as_deref())
+    {
+        return understood;
+    }
     Ok(match kind {
-        "session.hello" => {
+        "session.hello" | "session.open" => {
             let mut hello = payload::<wire::Hello>(kind, raw)?.checked()?;
+            hello.spelling.opens = kind == "session.open";
             hello.spelling.timestamp = envelope.timestamp.is_some();
             ClientMessage::Hello(Box::new(hello))
         }
         "session.resume" => ClientMessage::Resume(payload::<wire::Resume>(kind, raw)?.checked(kind, "payload")?),
-        "session.ping" => ClientMessage::Ping { nonce: payload::<wire::Ping>(kind, raw)?.nonce },
+        "session.ping" => ClientMessage::Ping { nonce: payload::<wire::Ping>(kind, raw)?.nonce, plain: false },
         "session.pong" => ClientMessage::Pong,
         "session.ack" => ClientMessage::Ack { last_processed_seq: payload::<wire::Ack>(kind, raw)?.last_processed_seq },
         "session.list_jobs" => ClientMessage::ListJobs(payload::<wire::ListJobs>(kind, raw)?.into()),
@@ -309,7 +333,7 @@ pub fn unknown_job(id: &str) -> Refusal {
 }
 
 /// Reads a payload; a failure names the field.
-fn payload<T: DeserializeOwned>(kind: &str, raw: &str) -> Result<T, Refusal> {
+pub(super) fn payload<T: DeserializeOwned>(kind: &str, raw: &str) -> Result<T, Refusal> {
     // As for the envelope.
     if raw.starts_with('[') {
         return Err(Refusal::invalid(format!("{kind}: `payload` must be an object, not an array")));
@@ -460,6 +484,7 @@ mod wire {
             let resume = self.resume.map(|Object(resume)| resume.checked("session.hello", "payload.resume"));
             let client = self.client.unwrap_or_default().0;
             let spelling = Spelling {
+                opens: false,
                 timestamp: false,
                 client_name: self.client_name.is_some(),
                 client_kind: client.kind.is_some(),
@@ -477,6 +502,7 @@ mod wire {
                 scheme: scheme.map(|scheme| scheme.to_ascii_lowercase()),
                 features: match capabilities.features {
                     Some(features) => features,
+                    // Whoever opens a session names its kind.
                     None if spelling.client_kind || spelling.flags => {
                         capabilities.flags.into_iter().chain(UNASKED.map(str::to_owned)).collect()
                     }
@@ -594,20 +620,7 @@ mod wire {
     impl Submit {
         /// Joins what may stand in two places.
         pub fn checked(self, envelope_key: Option<&str>) -> Result<super::Submit, Refusal> {
-            let payload_key = self.idempotency_key.filter(|key| !key.is_empty());
-            let envelope_key = envelope_key.filter(|key| !key.is_empty()).map(str::to_owned);
-            let idempotency_key = match (payload_key, envelope_key) {
-                (Some(a), Some(b)) if a != b => {
-                    return Err(Refusal::invalid(
-                        "job.submit: `payload.idempotency_key` and the envelope's `idempotency_key` differ",
-                    ));
-                }
-                (a, b) => a.or(b),
-            };
-            if idempotency_key.as_ref().is_some_and(|key| key.len() > super::KEY_BYTES_MAX) {
-                let max = super::KEY_BYTES_MAX;
-                return Err(Refusal::invalid(format!("job.submit: `payload.idempotency_key` is over {max} bytes")));
-            }
+            let idempotency_key = super::key(self.idempotency_key, envelope_key)?;
             let Object(constraints) = self.lease_constraints.unwrap_or_default();
             let (lease_request, expires_at) = lease(self.lease_request.unwrap_or_default());
             Ok(super::Submit {
@@ -702,8 +715,26 @@ impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Object<T> {
 /// The longest `idempotency_key`.
 pub const KEY_BYTES_MAX: usize = 256;
 
+/// The `idempotency_key` of a submission, which may stand in the payload or in the envelope; an empty one is none.
+pub(super) fn key(payload: Option<String>, envelope: Option<&str>) -> Result<Option<String>, Refusal> {
+    let payload = payload.filter(|key| !key.is_empty());
+    let envelope = envelope.filter(|key| !key.is_empty()).map(str::to_owned);
+    let key = match (payload, envelope) {
+        (Some(a), Some(b)) if a != b => {
+            return Err(Refusal::invalid(
+                "job.submit: `payload.idempotency_key` and the envelope's `idempotency_key` differ",
+            ));
+        }
+        (a, b) => a.or(b),
+    };
+    if key.as_ref().is_some_and(|key| key.len() > KEY_BYTES_MAX) {
+        return Err(Refusal::invalid(format!("job.submit: `payload.idempotency_key` is over {KEY_BYTES_MAX} bytes")));
+    }
+    Ok(key)
+}
+
 /// A list of texts; some SDKs write a single one without the list.
-struct Patterns(Vec<String>);
+pub(super) struct Patterns(pub Vec<String>);
 
 impl<'de> Deserialize<'de> for Patterns {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

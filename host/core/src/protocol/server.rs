@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     client::VERSION,
-    dialect::{Asked, BudgetForm, Dialect, EventForm, LeaseForm, RefusalForm, StoppedForm},
+    dialect::{Asked, BudgetForm, Dialect, EventForm, LeaseForm, RefusalForm, StoppedForm, Words, family_b},
     event::{Event, Payload},
     feature::Features,
     json::Json,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::{ErrorCode, Refusal},
-    id::{JobId, ResultId, SessionId, Ulid},
+    id::{JobId, ResultId, SessionId, SubscriptionId, Ulid},
     lease::{Lease, Namespace, amount::Currency},
     secret::Secret,
     time::Timestamp,
@@ -55,6 +55,8 @@ pub enum ServerMessage {
         request: String,
         /// From the ping.
         nonce: String,
+        /// Whether that was a plain `ping`, which the draft does not have.
+        plain: bool,
     },
     /// `session.closed` (§6.7).
     Closed {
@@ -91,6 +93,8 @@ pub enum ServerMessage {
     Event {
         /// Where it stands in the session's stream and which job it is of.
         place: Place,
+        /// The submission that made the job, unless it is another session's.
+        request: Option<String>,
         /// When it happened.
         ts: Timestamp,
         /// What happened.
@@ -269,6 +273,8 @@ struct Envelope<'a, P> {
     trace_id: Option<TraceId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscription_id: Option<SubscriptionId>,
     payload: P,
 }
 
@@ -289,33 +295,34 @@ impl Serialize for Id<'_> {
 
 /// The parts of an envelope that differ from message to message.
 #[derive(Default)]
-struct Head<'a> {
-    kind: &'static str,
-    echo: Option<&'a str>,
-    correlation_id: Option<&'a str>,
-    job_id: Option<JobId>,
-    trace_id: Option<TraceId>,
-    event_seq: Option<u64>,
+pub(super) struct Head<'a> {
+    pub kind: &'static str,
+    pub echo: Option<&'a str>,
+    pub correlation_id: Option<&'a str>,
+    pub job_id: Option<JobId>,
+    pub trace_id: Option<TraceId>,
+    pub event_seq: Option<u64>,
+    pub subscription_id: Option<SubscriptionId>,
 }
 
 impl<'a> Head<'a> {
-    fn of(kind: &'static str) -> Self {
+    pub fn of(kind: &'static str) -> Self {
         Self { kind, ..Self::default() }
     }
 
-    fn echo(self, request: impl Into<Option<&'a str>>) -> Self {
+    pub fn echo(self, request: impl Into<Option<&'a str>>) -> Self {
         Self { echo: request.into(), ..self }
     }
 
-    fn correlated(self, request: impl Into<Option<&'a str>>) -> Self {
+    pub fn correlated(self, request: impl Into<Option<&'a str>>) -> Self {
         Self { correlation_id: request.into(), ..self }
     }
 
-    fn job(self, job_id: JobId, trace_id: TraceId) -> Self {
+    pub fn job(self, job_id: JobId, trace_id: TraceId) -> Self {
         Self { job_id: Some(job_id), trace_id: Some(trace_id), ..self }
     }
 
-    fn place(self, place: &Place) -> Self {
+    pub fn place(self, place: &Place) -> Self {
         Self { event_seq: Some(place.event_seq), ..self.job(place.job_id, place.trace_id) }
     }
 }
@@ -333,6 +340,9 @@ impl ServerMessage {
     /// Writes the frame.
     #[must_use]
     pub fn encode(&self, stamp: &Stamp<'_>) -> String {
+        if stamp.dialect.words == Words::Rfc {
+            return family_b::encode(self, stamp);
+        }
         let write = |head: Head<'_>, payload: &dyn ErasedPayload| payload.frame(head, stamp);
         match self {
             Self::Welcome(welcome) => {
@@ -368,7 +378,7 @@ impl ServerMessage {
             Self::Ping { nonce } => {
                 write(Head::of("session.ping"), &payload::Ping { nonce: format!("p_{nonce}"), sent_at: stamp.now })
             }
-            Self::Pong { request, nonce } => {
+            Self::Pong { request, nonce, .. } => {
                 let head = Head::of("session.pong").correlated(&**request);
                 write(head, &payload::Pong { ping_nonce: nonce, received_at: stamp.now })
             }
@@ -394,7 +404,7 @@ impl ServerMessage {
                 let head = Head::of("job.subscribed").echo(&**request).job(job.job_id, job.trace_id);
                 write(head.correlated(&**request), &payload::Subscribed::new(subscribed, stamp.dialect))
             }
-            Self::Event { place, ts, event } => {
+            Self::Event { place, ts, event, .. } => {
                 let plain = write(Head::of("job.event").place(place), &Payload { event, ts: *ts });
                 match stamp.dialect.event {
                     EventForm::Plain => plain,
@@ -413,7 +423,7 @@ impl ServerMessage {
 }
 
 /// A payload whose frame can be written without naming its type.
-trait ErasedPayload {
+pub(super) trait ErasedPayload {
     fn frame(&self, head: Head<'_>, stamp: &Stamp<'_>) -> String;
 }
 
@@ -429,6 +439,7 @@ impl<P: Serialize> ErasedPayload for P {
             job_id: head.job_id,
             trace_id: head.trace_id,
             event_seq: head.event_seq,
+            subscription_id: head.subscription_id,
             payload: self,
         };
         serde_json::to_string(&envelope).expect("a frame of ours is JSON")
@@ -691,7 +702,7 @@ mod payload {
             let listed = |namespace: &&Namespace| !matches!(namespace, Namespace::CostBudget | Namespace::ModelUse);
             let named = Named {
                 // A job has one lease.
-                id: job_id.to_string().replacen("job_", "lse_", 1),
+                id: format!("lse_{}", job_id.ulid()),
                 capabilities: lease.namespaces().filter(listed).map(Namespace::as_str).collect(),
                 cost_budget: lease.texts(&Namespace::CostBudget),
                 model_use: lease.texts(&Namespace::ModelUse),
@@ -897,7 +908,7 @@ mod tests {
             accepted_at: Timestamp::from_millis(0),
             trace_id: TraceId::new(1),
         }));
-        for dialect in dialect::ALL {
+        for dialect in dialect::ALL.into_iter().filter(|dialect| dialect.words == Words::Draft) {
             let frame = written(&message, dialect);
             let payload = &frame["payload"];
             let (number, amount) = (json!({ "USD": 5.00 }), json!({ "USD": "USD:5.00" }));
@@ -954,7 +965,7 @@ mod tests {
     #[test]
     fn an_event_is_wrapped_for_a_client_that_reads_no_other() {
         let event = Event::Thought { text: "t".into() };
-        let message = ServerMessage::Event { place: place(), ts: Timestamp::from_millis(0), event };
+        let message = ServerMessage::Event { place: place(), request: None, ts: Timestamp::from_millis(0), event };
         let plain = written(&message, dialect::GENERIC);
         let wrapped = written(&message, dialect::find("php").unwrap());
         assert_eq!((&wrapped["type"], &wrapped["payload"]["event"]), (&json!("subscribe.event"), &plain));

@@ -187,7 +187,7 @@ impl Open {
             Input::Cancelled { request, job_id, reason, outcome } => match outcome {
                 Ok(trace_id) => vec![Output::Send(ServerMessage::Cancelled { request, job_id, trace_id, reason })],
                 Err(refusal) => {
-                    refused(About { job_id: Some(job_id), ..About::of(Asked::Other, Some(request)) }, refusal)
+                    refused(About { job_id: Some(job_id), ..About::of(Asked::Cancel, Some(request)) }, refusal)
                 }
             },
             Input::Listed { request, outcome } => match outcome {
@@ -245,7 +245,9 @@ impl Open {
                 Err(refusal) => no(Asked::List, refusal),
             },
             // Answered whether or not heartbeats were negotiated: it costs nothing and some clients ask.
-            ClientMessage::Ping { nonce } => vec![Output::Send(ServerMessage::Pong { request: id, nonce })],
+            ClientMessage::Ping { nonce, plain } => {
+                vec![Output::Send(ServerMessage::Pong { request: id, nonce, plain })]
+            }
             // A pong has done its work by arriving.
             ClientMessage::Pong => vec![],
             ClientMessage::Ack { .. } => match self.need(Feature::Ack) {

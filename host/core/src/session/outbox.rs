@@ -326,11 +326,23 @@ impl Outbox {
             Record::Event { at, event } => match event {
                 // §6.2: "Either peer MUST NOT use a feature outside that intersection."
                 Event::Progress { .. } if !self.features.has(Feature::Progress) => {}
-                event => messages.push(ServerMessage::Event { place: place(), ts: at, event }),
+                event => {
+                    messages.push(ServerMessage::Event {
+                        place: place(),
+                        request: job.follow.request.clone(),
+                        ts: at,
+                        event,
+                    });
+                }
             },
             Record::Called(called) => {
                 for (ts, event) in seen(called) {
-                    messages.push(ServerMessage::Event { place: place(), ts, event });
+                    messages.push(ServerMessage::Event {
+                        place: place(),
+                        request: job.follow.request.clone(),
+                        ts,
+                        event,
+                    });
                 }
             }
             // What a watcher learns of these, it learns from the answers to its requests.

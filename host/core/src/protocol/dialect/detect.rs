@@ -3,7 +3,7 @@
 //! No SDK says its name in a way that a program could not change, but each makes
 //! the ids of its messages in one way, and lists its features in one order.
 
-use super::{Dialect, GENERIC, csharp, echo, fsharp, go, java, php, python, ruby, typescript};
+use super::{Dialect, GENERIC, csharp, echo, family_b, fsharp, go, java, php, python, ruby, typescript};
 use crate::{
     id::Ulid,
     protocol::{
@@ -38,6 +38,7 @@ pub fn detect(id: &str, hello: &Hello) -> &'static Dialect {
     let spelling = &hello.spelling;
     let timestamp = spelling.timestamp;
     match Form::of(id) {
+        _ if spelling.opens => &family_b::DIALECT,
         _ if spelling.client_name => &ruby::DIALECT,
         _ if timestamp && (spelling.client_kind || spelling.flags) => &php::DIALECT,
         Form::Prefixed if timestamp => &csharp::DIALECT,

@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::{
     BudgetForm, Dialect, EventForm, LeaseForm,
     RefusalForm::{JobError, SessionError},
-    Refusals, StoppedForm,
+    Refusals, StoppedForm, Words,
 };
 
 pub const DIALECT: Dialect = Dialect {
     name: "generic",
+    words: Words::Draft,
     refusals: Refusals {
         session: SessionError,
         submit: SessionError,

@@ -8,6 +8,7 @@
 mod csharp;
 mod detect;
 mod echo;
+pub(super) mod family_b;
 mod fsharp;
 mod generic;
 mod go;
@@ -28,6 +29,8 @@ use crate::error::Refusal;
 pub struct Dialect {
     /// Name for logs, and for whoever names a dialect.
     pub name: &'static str,
+    /// Which words it has at all.
+    pub words: Words,
     /// How its requests are refused.
     pub refusals: Refusals,
     /// How the counters of `job.accepted` are written.
@@ -44,6 +47,15 @@ pub struct Dialect {
     pub subscribe_pause: Duration,
 }
 
+/// Which types of messages there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// Those of the draft. What else a dialect says is about these.
+    Draft,
+    /// Those from before it: `session.open`, `tool.invoke` and so on.
+    Rfc,
+}
+
 /// What a refused request asked for; some clients learn of each in a way of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -55,6 +67,8 @@ pub enum Asked {
     List,
     /// To watch a job (§7.6).
     Subscribe,
+    /// To cancel one (§7.4).
+    Cancel,
     /// Anything else, for whose answer no client waits.
     Other,
 }
@@ -64,9 +78,10 @@ impl Asked {
     #[must_use]
     pub fn by(kind: &str) -> Self {
         match kind {
-            "job.submit" => Self::Submit,
+            "job.submit" | "tool.invoke" => Self::Submit,
             "session.list_jobs" => Self::List,
-            "job.subscribe" => Self::Subscribe,
+            "job.subscribe" | "subscribe" => Self::Subscribe,
+            "job.cancel" | "cancel" => Self::Cancel,
             _ => Self::Other,
         }
     }
@@ -74,7 +89,7 @@ impl Asked {
 
 /// How each kind of request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of `Asked`")]
+#[expect(missing_docs, reason = "the names are those of `Asked`, and `other` is all that are not named")]
 pub struct Refusals {
     pub session: RefusalForm,
     pub submit: RefusalForm,
@@ -92,7 +107,8 @@ impl Refusals {
             Asked::Submit => self.submit,
             Asked::List => self.list,
             Asked::Subscribe => self.subscribe,
-            Asked::Other => self.other,
+            // No client of the draft waits for either.
+            Asked::Cancel | Asked::Other => self.other,
         }
     }
 }
@@ -157,7 +173,7 @@ pub enum EventForm {
 pub const GENERIC: &Dialect = &generic::DIALECT;
 
 /// Every dialect there is.
-pub const ALL: [&Dialect; 10] = [
+pub const ALL: [&Dialect; 11] = [
     GENERIC,
     &typescript::DIALECT,
     &python::DIALECT,
@@ -168,6 +184,7 @@ pub const ALL: [&Dialect; 10] = [
     &ruby::DIALECT,
     &php::DIALECT,
     &echo::DIALECT,
+    &family_b::DIALECT,
 ];
 
 /// The dialect of this name, if there is one.
