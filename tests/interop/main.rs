@@ -5,6 +5,7 @@
 //!
 //! The SDKs that no package registry carries are replayed, see [`replay`].
 
+mod asked;
 mod csharp;
 mod fsharp;
 mod go;
@@ -13,5 +14,6 @@ mod php;
 mod python;
 mod replay;
 mod ruby;
+mod rust;
 mod strict;
 mod typescript;
