@@ -16,6 +16,7 @@ const SERVER: [&str; 24] = [
     "store",
     "transport",
     "client",
+    "conformance",
     "writer",
     "journal",
     "tape",

@@ -18,3 +18,4 @@ mod s09_2_patterns;
 mod s09_5_expiration;
 mod s09_6_budget;
 mod s14_bounds;
+mod suite;

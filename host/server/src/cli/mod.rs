@@ -1,6 +1,7 @@
 //! The command line: what each command is called with, and what its exit code means.
 
 mod agents;
+mod conformance;
 mod demo;
 mod follow;
 mod hosting;
@@ -25,9 +26,9 @@ use crate::{
 
 /// A host that runs untrusted AI agents as WebAssembly components under a lease.
 ///
-/// Exit codes: 0 success; 1 the job did not end with success; 2 wrong usage or
-/// settings; 3 cannot connect to the host; 4 the host refused; 5 something
-/// else failed; 130 interrupted twice.
+/// Exit codes: 0 success; 1 the job did not end with success, or a case failed;
+/// 2 wrong usage or settings; 3 cannot connect to the host; 4 the host refused;
+/// 5 something else failed; 130 interrupted twice.
 #[derive(Debug, Parser)]
 #[command(name = "leasehold", version, max_term_width = 100)]
 pub struct Cli {
@@ -93,6 +94,11 @@ enum Command {
     Build(agents::BuildArgs),
     /// Build the example agents, start a host, and watch a job under a lease.
     Demo(demo::DemoArgs),
+    /// Hold any ARCP 1.1 runtime against the conformance suite.
+    ///
+    /// The runtime needs the agents echo, chatty and sleeper; a case that needs more is skipped. Exit code 1 says that
+    /// a case failed.
+    Conformance(Box<conformance::ConformanceArgs>),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -201,7 +207,7 @@ fn dialects() -> PossibleValuesParser {
 /// How a command failed, which decides the exit code.
 #[derive(Debug)]
 enum Failure {
-    /// 1
+    /// 1, which also says that a replay or a case of the suite failed.
     JobFailed,
     /// 2
     Usage(String),
@@ -277,6 +283,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::New(args) => agents::new(&args),
         Command::Build(args) => agents::build(args).await,
         Command::Demo(args) => demo::demo(args).await,
+        Command::Conformance(args) => Box::pin(conformance::conformance(*args)).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "leasehold", &mut script);
