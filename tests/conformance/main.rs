@@ -1,5 +1,6 @@
 //! ARCP 1.1 through the public wire, one file a section.
 
+mod requirements;
 mod s04_transport;
 mod s05_envelope;
 mod s06_2_hello;

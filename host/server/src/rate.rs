@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_bucket_gives_a_seconds_worth_at_once_and_then_at_its_rate() {
-        let at = |millis| Timestamp::from_millis(1_000_000 + millis);
+        let at = |millis| Timestamp::from_millis(1_000_000_i64 + millis);
         let mut bucket = Bucket::new(4, at(0));
         for (now, expected) in [
             (0, Ok(())),
