@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::replay::{Sdk, cancel_twice, lease, nothing, prefixed, replays};
+use crate::replay::{Sdk, cancel_twice, lease, nothing, prefixed, replays, subscribe_twice};
 
 const SENT_AT: &str = "2026-05-13T19:30:00.0000000+00:00";
 
@@ -17,13 +17,14 @@ const SDK: Sdk = Sdk {
             "auth": { "scheme": "bearer", "token": token },
             "capabilities": {
                 "encodings": ["json"],
-                "features": ["progress", "heartbeat", "cost.budget", "ack", "list_jobs", "result_chunk"],
+                "features": ["progress", "heartbeat", "cost.budget", "ack", "list_jobs", "result_chunk", "subscribe"],
             },
         })
     },
     submit: nothing,
     lease,
     cancel: cancel_twice,
+    subscribe: subscribe_twice,
     list: nothing,
     close: "session.bye",
     cancelled: "job.error",
@@ -68,6 +69,14 @@ const SDK: Sdk = Sdk {
         session.jobs     /payload/jobs/*/created_at             moment
         refused.list     /type                                  =session.error
         refused.list     /payload/code                          =INVALID_REQUEST
+        job.subscribed   /job_id                                the-job
+        job.subscribed   /payload/job_id                        the-job
+        job.subscribed   /payload/current_status                text
+        job.subscribed   /payload/agent                         text
+        refused.subscribe  /type                                =session.error
+        refused.subscribe  /payload/code                        =JOB_NOT_FOUND
+        watched.job.result  /job_id                             the-job
+        watched.job.result  /payload/result                     any
         session.closed   /payload                               object
     ",
 };

@@ -4,7 +4,7 @@
 
 use serde_json::json;
 
-use crate::replay::{Sdk, lease, nothing, plain, replays, ulid};
+use crate::replay::{Sdk, lease, nothing, plain, replays, subscribe, ulid};
 
 const SDK: Sdk = Sdk {
     name: "fsharp",
@@ -27,6 +27,7 @@ const SDK: Sdk = Sdk {
     lease,
     // It names the job nowhere but in the payload.
     cancel: |job_id| (json!({}), json!({ "job_id": job_id, "reason": "enough" })),
+    subscribe,
     list: nothing,
     close: "session.close",
     cancelled: "job.error",
@@ -101,6 +102,18 @@ const SDK: Sdk = Sdk {
         session.jobs        /payload/jobs/*/last_event_seq      whole
         refused.list        /id                                 the-request
         refused.list        /payload/code                       =INVALID_REQUEST
+        job.subscribed      /id                                 the-request
+        job.subscribed      /payload/job_id                     the-job
+        job.subscribed      /payload/current_status             =pending|running|success|error|cancelled|timed_out
+        job.subscribed      /payload/agent                      text
+        job.subscribed      /payload/lease                      lease
+        job.subscribed      /payload/subscribed_from            whole
+        job.subscribed      /payload/replayed                   flag
+        refused.subscribe   /type                               =session.error
+        refused.subscribe   /id                                 the-request
+        refused.subscribe   /payload/code                       =JOB_NOT_FOUND
+        watched.job.result  /job_id                             the-job
+        watched.job.result  /payload/final_status               =success
         session.closed      /payload                            object
     ",
 };

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::replay::{Sdk, cancel, lease, nothing, plain, replays, uuid};
+use crate::replay::{Sdk, cancel, lease, nothing, plain, replays, subscribe_twice, uuid};
 
 const SDK: Sdk = Sdk {
     name: "go",
@@ -23,6 +23,7 @@ const SDK: Sdk = Sdk {
     submit: nothing,
     lease,
     cancel,
+    subscribe: subscribe_twice,
     list: || json!({ "filter": {} }),
     close: "session.close",
     cancelled: "job.error",
@@ -70,6 +71,14 @@ const SDK: Sdk = Sdk {
         refused.list     /type                                  =session.error
         refused.list     /payload/request_id                    the-request
         refused.list     /payload/code                          =INVALID_REQUEST
+        job.subscribed   /payload/job_id                        the-job
+        job.subscribed   /payload/subscribed_from               whole
+        job.subscribed   /payload/replayed                      flag
+        refused.subscribe  /type                                =session.error
+        refused.subscribe  /payload/request_id                  the-request
+        refused.subscribe  /payload/code                        =JOB_NOT_FOUND
+        watched.job.result  /job_id                             the-job
+        watched.job.result  /payload/output                     any
         session.closed   /payload                               object
     ",
 };

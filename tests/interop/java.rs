@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::replay::{Sdk, cancel, lease, nothing, plain, replays, ulid};
+use crate::replay::{Sdk, cancel, lease, nothing, plain, replays, subscribe_twice, ulid};
 
 const SDK: Sdk = Sdk {
     name: "java",
@@ -23,6 +23,7 @@ const SDK: Sdk = Sdk {
     submit: nothing,
     lease,
     cancel,
+    subscribe: subscribe_twice,
     list: nothing,
     close: "session.close",
     cancelled: "job.error",
@@ -70,6 +71,13 @@ const SDK: Sdk = Sdk {
         refused.list     /id                                    the-request
         refused.list     /job_id                                absent
         refused.list     /payload/code                          =INVALID_REQUEST
+        job.subscribed   /payload/subscribed_from               whole
+        job.subscribed   /payload/replayed                      flag
+        refused.subscribe  /type                                =job.error
+        refused.subscribe  /job_id                              the-job
+        refused.subscribe  /payload/code                        =JOB_NOT_FOUND
+        watched.job.result  /job_id                             the-job
+        watched.job.result  /payload/result                     any
         session.closed   /payload                               object
     ",
 };

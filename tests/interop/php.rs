@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::replay::{Sdk, cancel_twice, lease, prefixed, replays};
+use crate::replay::{Sdk, cancel_twice, lease, prefixed, replays, subscribe_twice};
 
 const SENT_AT: &str = "2026-05-13T19:30:00.000+00:00";
 
@@ -22,6 +22,7 @@ const SDK: Sdk = Sdk {
     submit: || json!({ "input": [], "lease_constraints": [] }),
     lease,
     cancel: cancel_twice,
+    subscribe: subscribe_twice,
     list: || json!({ "filter": [] }),
     close: "session.close",
     cancelled: "job.error",
@@ -68,6 +69,16 @@ const SDK: Sdk = Sdk {
         refused.list     /type                                  =nack
         refused.list     /correlation_id                        the-request
         refused.list     /payload/error/code                    =INVALID_REQUEST
+        job.subscribed   /correlation_id                        the-request
+        job.subscribed   /payload/job_id                        the-job
+        job.subscribed   /payload/current_status                text
+        job.subscribed   /payload/agent                         text
+        refused.subscribe  /type                                =nack
+        refused.subscribe  /correlation_id                      the-request
+        refused.subscribe  /payload/error/code                  =JOB_NOT_FOUND
+        watched.job.result  /job_id                             the-job
+        watched.job.result  /correlation_id                     absent
+        watched.job.result  /payload/final_status               =success
         session.closed   /payload                               object
     ",
 };

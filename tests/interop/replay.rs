@@ -34,6 +34,8 @@ pub struct Sdk {
     pub lease: fn() -> Value,
     /// What its cancellation has in the envelope and in the payload.
     pub cancel: fn(job_id: &str) -> (Value, Value),
+    /// What its subscriptions have in the envelope, and in the payload; they ask for what was told before, too.
+    pub subscribe: fn(job_id: &str) -> (Value, Value),
     /// Its `session.list_jobs`.
     pub list: fn() -> Value,
     /// The type with which it says goodbye.
@@ -83,6 +85,16 @@ pub fn cancel_twice(job_id: &str) -> (Value, Value) {
     (json!({ "job_id": job_id }), json!({ "job_id": job_id, "reason": "enough" }))
 }
 
+/// A subscription that names the job in the payload alone.
+pub fn subscribe(job_id: &str) -> (Value, Value) {
+    (json!({}), json!({ "job_id": job_id, "from_event_seq": 0, "history": true }))
+}
+
+/// The same with the job in both.
+pub fn subscribe_twice(job_id: &str) -> (Value, Value) {
+    (json!({ "job_id": job_id }), json!({ "job_id": job_id, "from_event_seq": 0, "history": true }))
+}
+
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
 /// A client of an SDK, connected over WebSocket.
@@ -90,8 +102,7 @@ struct Client<'a> {
     sdk: &'a Sdk,
     raw: RawClient,
     sent: usize,
-    /// Kept, because the host ends with it.
-    _host: TestHost,
+    host: TestHost,
 }
 
 impl<'a> Client<'a> {
@@ -99,7 +110,7 @@ impl<'a> Client<'a> {
         let host = TestHost::builder().policy(ALICE, json!({ "fs.read": ["**"] })).start().await;
         let url = host.serve_url().await;
         let transport = connect(&url, &WebSocketConfig::default()).await.expect("the host listens");
-        Self { sdk, raw: RawClient::new(transport), sent: 0, _host: host }
+        Self { sdk, raw: RawClient::new(transport), sent: 0, host }
     }
 
     async fn welcomed(sdk: &'a Sdk) -> Self {
@@ -152,18 +163,20 @@ impl<'a> Client<'a> {
     }
 
     fn reads(&self, what: &str, frame: &Value, context: &Context) {
-        if !what.starts_with("refused.") && !what.starts_with("event.") {
-            assert_eq!(frame["type"], what, "{frame}");
+        let kind = what.strip_prefix("watched.").unwrap_or(what);
+        if !kind.starts_with("refused.") && !kind.starts_with("event.") {
+            assert_eq!(frame["type"], kind, "{frame}");
         }
         check(self.sdk.reads, what, frame, context);
     }
 
     /// Reads frames until one of this type, and holds all of them against the table.
-    async fn until(&mut self, kind: &str, context: &Context) -> Value {
+    async fn until(&mut self, wanted: &str, context: &Context) -> Value {
         loop {
             let frame = self.raw.recv().await;
             let found = frame["type"].as_str().unwrap_or_default().to_owned();
-            self.reads(&found, &frame, context);
+            let is_wanted = wanted.strip_prefix("watched.").unwrap_or(wanted) == found;
+            self.reads(if is_wanted { wanted } else { &found }, &frame, context);
             let event = if found == "subscribe.event" { &frame["payload"]["event"] } else { &frame };
             if event["type"] == "job.event" {
                 let kind = event["payload"]["kind"].as_str().expect("an event has a kind");
@@ -172,7 +185,7 @@ impl<'a> Client<'a> {
                     self.reads(&format!("event.{kind}"), event, context);
                 }
             }
-            if found == kind {
+            if is_wanted {
                 return frame;
             }
         }
@@ -271,12 +284,39 @@ pub async fn is_refused_a_listing(sdk: &Sdk) {
     client.list().await;
 }
 
+/// ARCP §7.6
+pub async fn watches_a_job_of_another_session(sdk: &Sdk) {
+    let mut client = Client::welcomed(sdk).await;
+    let mut owner = client.host.session().await;
+    let run = owner.submit("chatty").input(json!({ "count": 3 })).run().await;
+    let (envelope, payload) = (sdk.subscribe)(run.job_id());
+    let request = client.ask("job.subscribe", envelope, payload).await;
+    let context = Context { request, job_id: run.job_id().to_owned(), ..Context::default() };
+    let subscribed = client.raw.recv().await;
+    client.reads("job.subscribed", &subscribed, &context);
+    // It submitted nothing that this could be the end of.
+    let end = client.until("watched.job.result", &context).await;
+    assert_eq!((&end["event_seq"], &end["payload"]["final_status"]), (&json!(4), &json!("success")), "{end}");
+}
+
+/// ARCP §7.6
+pub async fn is_refused_a_subscription(sdk: &Sdk) {
+    let mut client = Client::welcomed(sdk).await;
+    let unknown = format!("job_{}", ulid(1));
+    let (envelope, payload) = (sdk.subscribe)(&unknown);
+    let request = client.ask("job.subscribe", envelope, payload).await;
+    let refused = client.raw.recv().await;
+    client.reads("refused.subscribe", &refused, &Context { request, job_id: unknown, ..Context::default() });
+    client.list().await;
+}
+
 /// The scenarios of one SDK.
 macro_rules! replays {
     ($sdk:expr) => {
         replays! { $sdk;
             is_recognised_and_welcomed is_told_that_its_token_is_wrong runs_a_job_to_its_result
             reads_every_kind_of_event is_refused_one_submission_and_goes_on cancels_a_job is_refused_a_listing
+            watches_a_job_of_another_session is_refused_a_subscription
         }
     };
     ($sdk:expr; $($scenario:ident)*) => {

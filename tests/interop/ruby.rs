@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::replay::{Sdk, cancel_twice, nothing, plain, replays, uuid};
+use crate::replay::{Sdk, cancel_twice, nothing, plain, replays, subscribe_twice, uuid};
 
 const SDK: Sdk = Sdk {
     name: "ruby",
@@ -25,6 +25,7 @@ const SDK: Sdk = Sdk {
     submit: nothing,
     lease: || json!({ "capabilities": ["fs.read"], "cost.budget": ["USD:1"], "expires_at": "2099-01-01T00:00:00Z" }),
     cancel: cancel_twice,
+    subscribe: subscribe_twice,
     list: || json!({ "filter": {} }),
     close: "session.bye",
     cancelled: "job.error",
@@ -77,6 +78,16 @@ const SDK: Sdk = Sdk {
         refused.list     /type                                  =session.error
         refused.list     /payload/reply_to                      the-request
         refused.list     /payload/code                          =INVALID_REQUEST
+        job.subscribed   /payload/job_id                        the-job
+        refused.subscribe  /type                                =job.error
+        refused.subscribe  /job_id                              the-job
+        refused.subscribe  /payload/job_id                      the-job
+        refused.subscribe  /payload/reply_to                    the-request
+        refused.subscribe  /payload/final_status                =error
+        refused.subscribe  /payload/code                        =JOB_NOT_FOUND
+        watched.job.result  /job_id                             the-job
+        watched.job.result  /payload/job_id                     the-job
+        watched.job.result  /payload/final_status               =success
         session.closed   /payload                               object
     ",
 };

@@ -4,7 +4,10 @@
 //! what it receives is overheard, after its own decoder has read it: a frame
 //! that it cannot decode ends its session.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use arcp_client::{
     ARCPClient,
@@ -12,7 +15,7 @@ use arcp_client::{
 };
 use arcp_core::{
     ARCPError, Capabilities, Envelope, MessageType,
-    messages::{AgentInventory, AuthScheme, ClientIdentity, Credentials},
+    messages::{AgentInventory, AuthScheme, ClientIdentity, Credentials, SubscriptionFilter},
     transport::{Transport, websocket::WebSocketTransport},
 };
 use async_trait::async_trait;
@@ -176,4 +179,23 @@ async fn a_cancelled_job_is_an_error_of_its_own_kind() {
     let heard = heard.lock().unwrap();
     let types: Vec<&str> = heard.iter().map(|envelope| envelope.payload.type_name()).collect();
     assert_eq!(types, ["session.accepted", "job.accepted", "cancel.accepted", "job.cancelled"]);
+}
+
+/// ARCP §7.6: what is told of another session's job comes in the subscription, each in the type it has for its owner.
+#[tokio::test]
+async fn it_watches_a_job_of_another_session() {
+    let host = TestHost::at("2026-05-13T12:00:00Z").await;
+    let ((owner, _), (watcher, _)) = (alice(&host).await, alice(&host).await);
+    let input = json!({ "count": 2, "start_delay_ms": 60_000 });
+    let handle = within("an answer", owner.invoke("chatty", input)).await.unwrap();
+    let filter = SubscriptionFilter { job_id: vec![handle.job_id.clone()], ..SubscriptionFilter::default() };
+    let subscription = within("the subscription", watcher.subscribe(filter)).await.unwrap();
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let next = host.advancing(Duration::from_secs(1), subscription.next()).await.unwrap();
+        assert_eq!(next.job_id.as_ref(), Some(&handle.job_id), "{next:?}");
+        told.push(next.payload.type_name());
+    }
+    assert_eq!(told, ["log", "log", "job.completed"]);
+    assert_eq!(within("the end", handle.join()).await.unwrap(), json!({ "count": 2 }));
 }

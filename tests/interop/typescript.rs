@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::replay::{Sdk, cancel, lease, nothing, plain, prefixed, replays};
+use crate::replay::{Sdk, cancel, lease, nothing, plain, prefixed, replays, subscribe};
 
 const SDK: Sdk = Sdk {
     name: "typescript",
@@ -25,6 +25,7 @@ const SDK: Sdk = Sdk {
     submit: nothing,
     lease,
     cancel,
+    subscribe,
     list: nothing,
     close: "session.bye",
     cancelled: "job.error",
@@ -94,6 +95,19 @@ const SDK: Sdk = Sdk {
         refused.list     /type                                  =session.error
         refused.list     /payload/code                          =INVALID_REQUEST
         refused.list     /payload/message                       text
+        job.subscribed   /payload/job_id                        the-job
+        job.subscribed   /payload/current_status                =pending|running|success|error|cancelled|timed_out
+        job.subscribed   /payload/agent                         text
+        job.subscribed   /payload/lease                         lease
+        job.subscribed   /payload/subscribed_from               whole
+        job.subscribed   /payload/replayed                      flag
+        job.subscribed   /payload/parent_job_id                 ?text|null
+        job.subscribed   /payload/trace_id                      ?text
+        job.subscribed   /payload/credentials                   absent
+        refused.subscribe  /type                                =session.error
+        refused.subscribe  /payload/code                        =JOB_NOT_FOUND
+        watched.job.result  /job_id                             the-job
+        watched.job.result  /payload/result                     any
         session.closed   /payload                               object
     ",
 };
