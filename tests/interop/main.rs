@@ -6,6 +6,7 @@
 //! The SDKs that no package registry carries are replayed, see [`replay`].
 
 mod asked;
+mod before;
 mod csharp;
 mod fsharp;
 mod go;

@@ -956,7 +956,8 @@ mod tests {
             let mut keys: Vec<&str> = frame["payload"].as_object().unwrap().keys().map(String::as_str).collect();
             keys.retain(|key| !["job_id", "final_status", "completed_at"].contains(key));
             let mut has = has.to_vec();
-            (keys.sort_unstable(), has.sort_unstable());
+            keys.sort_unstable();
+            has.sort_unstable();
             assert_eq!(keys, has, "{name}: {frame}");
         }
     }
