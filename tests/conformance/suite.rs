@@ -10,7 +10,7 @@ use leasehold_tests::{
     program::{compiled_agents, leasehold, outcome_within},
     within,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Cases that need more than a runtime under test has, whatever the wire.
 const NEED_MORE: &[u16] = &[
@@ -104,6 +104,55 @@ async fn a_runtime_that_is_none_is_told_apart() {
         let said = format!("{}{}", outcome.stdout, outcome.stderr);
         assert_eq!(outcome.code, Some(code), "{stdio}: {said}");
         assert!(said.contains(says), "{stdio}: {said}");
+    }
+}
+
+/// Each row is a case, what a runtime says before it says nothing any more, and what the tool finds wrong with it.
+#[tokio::test]
+async fn a_broken_promise_is_named() {
+    let frame = |kind: &str, more: Value, payload: Value| {
+        let mut frame = json!({ "arcp": "1.1", "id": "1", "type": kind, "session_id": "s", "payload": payload });
+        frame.as_object_mut().expect("it is one").extend(more.as_object().expect("it is one").clone());
+        frame
+    };
+    let features = json!({ "encodings": ["json"], "features": ["heartbeat"], "agents": [] });
+    let welcome = frame("session.welcome", json!({}), json!({ "resume_token": "t", "capabilities": features }));
+    let accepted = |job: &str| frame("job.accepted", json!({}), json!({ "job_id": job, "lease": {} }));
+    let event = |seq: u64| {
+        let body = json!({ "kind": "log", "body": { "level": "info", "message": "a" } });
+        frame("job.event", json!({ "job_id": "a", "event_seq": seq }), body)
+    };
+    let end = |kind: &str, payload: Value| frame(kind, json!({ "job_id": "a", "event_seq": 2 }), payload);
+    let error = |code: &str, retryable: bool| {
+        let payload = json!({ "code": code, "message": "no", "retryable": retryable });
+        frame("session.error", json!({}), payload)
+    };
+    for (case, frames, why) in [
+        ("27", vec![json!([])], "a frame is a JSON object"),
+        ("27", vec![welcome.clone()], "the welcome has no /runtime/name"),
+        ("67", vec![welcome.clone(), frame("job.event", json!({}), json!({}))], "has session_id, job_id and event_seq"),
+        ("131", vec![welcome.clone(), accepted("a"), accepted("b"), event(1), event(3)], "event_seq 3 came after 1"),
+        ("131", vec![welcome.clone(), frame("job.cancelled", json!({ "session_id": "x" }), json!({}))], "`session_id`"),
+        (
+            "101",
+            vec![welcome.clone(), accepted("a"), event(1), end("job.result", json!({ "final_status": "cancelled" }))],
+            "and not with job.result",
+        ),
+        ("92", vec![welcome.clone(), accepted("a"), accepted("b")], "they are two jobs"),
+        ("28", vec![welcome.clone()], "it is answered with session.welcome"),
+        ("28", vec![error("NO_SUCH_CODE", false)], "no code of ARCP"),
+        ("85", vec![welcome.clone(), error("INTERNAL_ERROR", true)], "and not with INVALID_REQUEST"),
+        ("85", vec![welcome, error("INTERNAL_ERROR", false)], "INTERNAL_ERROR is retryable"),
+    ] {
+        let script = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+        let text: String = frames.iter().map(|frame| format!("{frame}\n")).collect();
+        std::fs::write(script.path(), text).expect("it can be written");
+        let stdio = format!("sh -c \"cat '{}'; exec cat > /dev/null\"", script.path().display());
+        let mut tool = leasehold();
+        tool.args(["conformance", "--json", "--timeout", "1", "--token", "t", "--case", case, "--stdio", &stdio]);
+        let report = outcome_within(Duration::from_secs(60), tool).await.exits(1).json();
+        let said = report["cases"][0]["why"].as_str().unwrap_or_default();
+        assert!(said.contains(why), "{case} {frames:?}: {said}");
     }
 }
 

@@ -15,8 +15,8 @@ use std::{
 use leasehold::client::{Submit, assemble};
 use leasehold_tests::{
     agents_dir,
-    host::{ALICE, token},
-    program::{Outcome, Serve, Served, compiled_agents, leasehold, outcome},
+    host::{ALICE, BOB, token},
+    program::{Outcome, Running, Serve, Served, compiled_agents, leasehold, outcome, outcome_within},
     within,
 };
 use serde_json::{Value, json};
@@ -176,6 +176,30 @@ async fn the_command_line_of_the_sdk_gets_a_result() {
     let answer = outcome(command).await.exits(0).json();
     assert_eq!(answer["final_status"], "success", "{answer}");
     assert_eq!(answer["result"], json!({ "greeting": "Hello, Click!" }));
+}
+
+/// What `conformance/README.md` says of the SDK's own runtime. It may do better one day, and nothing else may fail.
+#[tokio::test]
+async fn the_suite_finds_in_the_sdk_s_runtime_what_we_say_it_does() {
+    let Some(python) = Python::ready().await else { return };
+    let mut command = Command::new(python.program);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/python/runtime.py"));
+    command.args([ALICE, BOB].map(|name| format!("{name}={}", token(name)))).kill_on_drop(true);
+    let runtime = Running::start(command);
+    let url = runtime.stdout(|line| line.strip_prefix("ready at ").map(str::to_owned)).await;
+    let mut tool = leasehold();
+    tool.args(["conformance", "--json", "--at-once", "8", "--timeout", "10", "--url", &url]);
+    tool.args(["--token", &token(ALICE), "--other-token", &token(BOB)]);
+    let report = outcome_within(Duration::from_secs(300), tool).await.exits(1).json();
+    let cases = report["cases"].as_array().unwrap();
+    let failed: Vec<u64> =
+        cases.iter().filter(|case| case["status"] == "failed").filter_map(|case| case["id"].as_u64()).collect();
+    let said = include_str!("../conformance/README.md");
+    for case in &failed {
+        assert!(said.contains(&format!("| {case} | ")), "case {case} fails, and the README does not say so: {report}");
+    }
+    assert!(report["passed"].as_u64() >= Some(80), "{report}");
+    assert!(failed.contains(&101), "a cancelled job ends with job.result there: {report}");
 }
 
 /// Runs a scenario over both transports.

@@ -128,7 +128,6 @@ pub struct Outcome {
     /// How it went.
     pub status: Status,
     /// Why it failed or was skipped.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// What the case says.
     #[serde(skip)]

@@ -33,8 +33,7 @@ pub(super) const CASES: &[Case] = &[
 
 async fn no_subprotocol(target: &Target) -> Result<()> {
     match target.upgrade(target.websocket()?.path(), &[]).await? {
-        Upgrade::Open(_, head) => {
-            let chosen = head.headers().get("sec-websocket-protocol");
+        Upgrade::Open(_, chosen) => {
             ensure!(chosen.is_none(), "the runtime chose a subprotocol that nobody offered: {chosen:?}");
             Ok(())
         }

@@ -54,17 +54,21 @@ async fn no_object(target: &Target) -> Result<()> {
     first(target, "[1, 2]").await
 }
 
-/// Sends what is no frame into a session: it is refused or ignored, and the session goes on.
+/// Sends what is no frame into a session: it is ignored, or refused, and a session that ends of it ends with a refusal.
 async fn later(target: &Target, text: impl FnOnce(&Wire) -> Result<Value>) -> Result<()> {
     let mut wire = target.open().await?;
     let frame = text(&wire)?;
     wire.send_text(frame.as_str().map_or_else(|| frame.to_string(), str::to_owned)).await?;
-    for frame in wire.settle().await? {
-        if is_refusal(&frame) {
-            is_refused(&frame, &["INVALID_REQUEST"])?;
-        }
+    let settled = wire.settle().await;
+    let (said, end) = match settled {
+        Ok(said) => (said, None),
+        Err(error) => (wire.unread(), Some(error)),
+    };
+    let mut refusals = said.iter().filter(|frame| is_refusal(frame)).peekable();
+    if let (Some(error), None) = (end, refusals.peek()) {
+        return Err(error);
     }
-    Ok(())
+    refusals.try_for_each(|frame| is_refused(frame, &["INVALID_REQUEST"]))
 }
 
 async fn no_json_later(target: &Target) -> Result<()> {

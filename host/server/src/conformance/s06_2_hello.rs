@@ -152,10 +152,11 @@ async fn ping_first(target: &Target) -> Result<()> {
 }
 
 async fn no_features(target: &Target) -> Result<()> {
-    let mut wire = target.open_with(target.hello_with(&[])).await?;
+    target.open_with(target.hello_with(&[])).await?;
+    let mut wire = target.open_with(target.hello_with(&["heartbeat"])).await?;
     wire.send("session.list_jobs", json!({})).await?;
     for frame in wire.settle().await? {
-        ensure!(frame["type"] != "session.jobs", "`list_jobs` is served though the client did not offer it");
+        ensure!(frame["type"] != "session.jobs", "`list_jobs` is served though it was not offered");
     }
     Ok(())
 }

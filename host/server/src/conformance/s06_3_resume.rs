@@ -268,7 +268,7 @@ async fn after_a_close(target: &Target) -> Result<()> {
     let mut wire = target.open().await?;
     let job = wire.job("chatty", json!({ "count": 2, "start_delay_ms": 200 })).await?;
     let ticket = wire.ticket()?;
-    wire.send("session.close", json!({})).await?;
+    wire.send("session.close", json!({ "reason": "done" })).await?;
     wire.find("session.closed", |frame| frame["type"] == "session.closed").await?;
     drop(wire);
     let mut wire = target.resume(&ticket, 0).await?;

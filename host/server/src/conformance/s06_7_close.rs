@@ -27,10 +27,10 @@ async fn a_close(target: &Target) -> Result<()> {
 
 async fn a_bye(target: &Target) -> Result<()> {
     let mut wire = target.open().await?;
-    wire.send("session.bye", json!({})).await?;
+    wire.send("session.bye", json!({ "reason": "done" })).await?;
     match wire.hear("session.closed").await {
         Ok(Ok(frame)) if frame["type"] == "session.closed" => Ok(()),
-        _ => skip("the runtime does not know this word, and need not"),
+        _ => skip("the runtime does not answer this word, and need not"),
     }
 }
 

@@ -1,18 +1,26 @@
 //! The runtime under test, and how a case gets a connection to it.
 
-use std::{io::Read as _, process::Stdio, time::Duration};
+use std::{
+    io::{self, Read as _, Seek as _, SeekFrom},
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use leasehold_core::secret::Secret;
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, process::Command, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::Command,
+    time::timeout,
+};
 use tokio_tungstenite::{
-    client_async_with_config,
+    WebSocketStream,
     tungstenite::{
-        Error as WsError,
-        client::IntoClientRequest as _,
-        http::{HeaderName, HeaderValue, Response, Uri},
-        protocol::WebSocketConfig,
+        handshake::{client::generate_key, derive_accept_key},
+        http::Uri,
+        protocol::{Role, WebSocketConfig},
     },
 };
 
@@ -24,6 +32,9 @@ use crate::{client::FEATURES, transport::Transport};
 
 /// Largest frame taken from a runtime. Nothing in the draft bounds one, and the tool's memory must be.
 const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Longest head of an answer to an upgrade.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Where the runtime is.
 #[derive(Clone, Debug)]
@@ -69,8 +80,8 @@ pub struct Target {
 
 /// The answer to an upgrade.
 pub enum Upgrade {
-    /// It was made.
-    Open(Box<Wire>, Response<Option<Vec<u8>>>),
+    /// It was made, under a subprotocol if the runtime chose one.
+    Open(Box<Wire>, Option<String>),
     /// It was refused, with this status.
     Refused(u16),
 }
@@ -148,7 +159,8 @@ impl Target {
     pub async fn reach(&self) -> Result<()> {
         let mut wire = self.connect().await?;
         if let Address::Command(_) = self.address {
-            wire.send("session.hello", self.hello()).await?;
+            // One that is gone already cannot be written to, and its end says more than that.
+            let _ = wire.send("session.hello", self.hello()).await;
             // What it says is for the cases to judge.
             if let Ok(Err(end)) = wire.hear("an answer").await {
                 bail!("{end}");
@@ -174,26 +186,51 @@ impl Target {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let authority = uri.authority().context("the URL has a host")?;
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let mut request = format!("ws://{authority}{path}{query}").into_client_request()?;
-        for (name, value) in headers {
-            request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
+        let key = generate_key();
+        // Written by hand: a library would insist on a subprotocol that was offered, and the runtime need not take it.
+        let mut request = format!(
+            "GET {path}{query} HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: {key}\r\n"
+        );
+        if headers.iter().all(|(name, _)| *name != "host") {
+            request.push_str(&format!("host: {authority}\r\n"));
         }
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        let exchange = async {
+            let mut stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
+            stream.set_nodelay(true)?;
+            stream.write_all(request.as_bytes()).await?;
+            let mut head = Vec::new();
+            // Byte by byte, so that nothing of the first frame is taken.
+            while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
+                head.push(stream.read_u8().await?);
+            }
+            io::Result::Ok((stream, head))
+        };
+        let (stream, head) = match timeout(self.patience, exchange).await {
+            Ok(exchange) => exchange.context("cannot connect to the runtime")?,
+            Err(_) => bail!("the runtime did not answer the upgrade within {} s", self.patience.as_secs()),
+        };
+        let head = String::from_utf8_lossy(&head);
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status: u16 = status.context("the answer to the upgrade is not HTTP")?;
+        if status != 101 {
+            return Ok(Upgrade::Refused(status));
+        }
+        let field = |name: &str| {
+            let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+            fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
+        };
+        let accept = field("sec-websocket-accept");
+        ensure!(accept == Some(derive_accept_key(key.as_bytes())), "the upgrade is answered with a wrong key");
         let config =
             WebSocketConfig::default().max_message_size(Some(FRAME_BYTES_MAX)).max_frame_size(Some(FRAME_BYTES_MAX));
-        let upgrade = Box::pin(async {
-            let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
-            stream.set_nodelay(true)?;
-            client_async_with_config(request, stream, Some(config)).await
-        });
-        match timeout(self.patience, upgrade).await {
-            Ok(Ok((socket, response))) => {
-                let wire = Wire::new(Channel::Socket(Box::new(socket)), self.patience);
-                Ok(Upgrade::Open(Box::new(wire), response))
-            }
-            Ok(Err(WsError::Http(response))) => Ok(Upgrade::Refused(response.status().as_u16())),
-            Ok(Err(error)) => Err(error).context("cannot connect to the runtime"),
-            Err(_) => bail!("the runtime did not answer the upgrade within {} s", self.patience.as_secs()),
-        }
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
+        let wire = Wire::new(Channel::Socket(Box::new(socket)), self.patience);
+        Ok(Upgrade::Open(Box::new(wire), field("sec-websocket-protocol")))
     }
 
     fn spawn(&self, command: &str) -> Result<Wire> {
@@ -316,7 +353,6 @@ impl Target {
 
 /// The last line of a child's standard error, which often says why it ended.
 pub(super) fn last_line(mut stderr: &std::fs::File) -> Option<String> {
-    use std::io::{Seek as _, SeekFrom};
     let length = stderr.metadata().ok()?.len();
     stderr.seek(SeekFrom::Start(length.saturating_sub(2048))).ok()?;
     let mut text = Vec::new();

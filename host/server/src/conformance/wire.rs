@@ -274,18 +274,18 @@ impl Wire {
         }
         let until = Instant::now() + self.patience;
         loop {
-            match self.read(until, self.patience, what).await.with_context(|| self.unread())? {
+            match self.read(until, self.patience, &format!("{what}{}", self.instead())).await? {
                 Ok(frame) if wanted(&frame) => return Ok(frame),
                 Ok(frame) => self.queue.push_back(frame),
-                Err(end) => bail!("{end} before {what} came{}", self.unread()),
+                Err(end) => bail!("{end} before {what} came{}", self.instead()),
             }
         }
     }
 
-    /// What came instead of what was waited for.
-    fn unread(&self) -> String {
+    /// What has come instead of what is waited for.
+    fn instead(&self) -> String {
         let kinds: Vec<&str> = self.queue.iter().filter_map(|frame| frame["type"].as_str()).take(5).collect();
-        if kinds.is_empty() { "nothing else came".to_owned() } else { format!("what came: {}", kinds.join(", ")) }
+        if kinds.is_empty() { String::new() } else { format!(" (what came is {})", kinds.join(", ")) }
     }
 
     /// The answer to a request, which is of type `kind` or a refusal.
@@ -360,7 +360,12 @@ impl Wire {
             let reply = self.submit(json!({ "agent": "echo", "input": {} })).await?;
             self.end(&job_id(&reply).context("to see that the session works, echo was submitted")?).await?;
         }
-        Ok(self.queue.drain(..).collect())
+        Ok(self.unread())
+    }
+
+    /// What came and was not waited for.
+    pub fn unread(&mut self) -> Vec<Value> {
+        self.queue.drain(..).collect()
     }
 
     /// One page of the listing (ARCP §6.6).
@@ -409,7 +414,9 @@ impl Wire {
 
     /// Asks for the end of a job, naming it in the envelope and in the payload.
     pub async fn cancel(&mut self, job_id: &str) -> Result<String> {
-        self.send_with("job.cancel", json!({ "job_id": job_id }), json!({ "job_id": job_id })).await
+        // The draft shows no payload; the Python SDK's runtime wants a reason.
+        let payload = json!({ "job_id": job_id, "reason": "no longer needed" });
+        self.send_with("job.cancel", json!({ "job_id": job_id }), payload).await
     }
 
     /// Attaches to a job (ARCP §7.6).
