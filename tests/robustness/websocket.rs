@@ -291,7 +291,7 @@ fn utf8(table: &mut Table) {
         let frames = vec![part(TEXT, head), whole(CONTINUATION, tail)];
         table.at_once(format!("text in parts with {name}"), frames, heard);
     }
-    let cut = vec![part(TEXT, "\u{1f98a}".as_bytes()[..2].to_vec()), whole(CONTINUATION, "")];
+    let cut = vec![part(TEXT, &"\u{1f98a}".as_bytes()[..2]), whole(CONTINUATION, "")];
     table.at_once("a text that ends within a character", cut, vec![Heard::Refused, Heard::Closed(Some(NOT_TEXT))]);
 }
 
