@@ -4,6 +4,7 @@ mod client;
 mod itself;
 mod journal;
 mod project;
+mod remote;
 mod run;
 mod serve;
 

@@ -13,6 +13,7 @@ mod s07_2_idempotency;
 mod s07_3_lifecycle;
 mod s07_4_cancel;
 mod s07_5_versions;
+mod s07_6_subscribe;
 mod s08_2_events;
 mod s08_4_result_chunk;
 mod s09_2_patterns;

@@ -356,7 +356,9 @@ impl Sessions {
         if seq == 0 {
             return Ok(Position::ZERO);
         }
-        let Stored { history, .. } = self.read(&stream(session_id)).await?;
+        let Stored { mut history, .. } = self.read(&stream(session_id)).await?;
+        // What a connection has only noted yet follows from the acceptances.
+        self.complete(session_id, &mut history).await?;
         let Some(mut search) = history.find(job_id, seq) else { return Ok(Position::ZERO) };
         while search.goes_on() {
             search.give(journal::page(&*self.store, job_id, Position::new(search.after())).await?);

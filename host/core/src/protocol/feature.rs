@@ -64,8 +64,8 @@ impl Feature {
     ];
 
     /// What this host does. A feature is offered once it works, not before.
-    pub const SUPPORTED: [Self; 8] =
-        [Heartbeat, ListJobs, Subscribe, LeaseExpiresAt, CostBudget, Progress, ResultChunk, AgentVersions];
+    pub const SUPPORTED: [Self; 9] =
+        [Heartbeat, Ack, ListJobs, Subscribe, LeaseExpiresAt, CostBudget, Progress, ResultChunk, AgentVersions];
 
     /// The flag as the wire spells it.
     #[must_use]

@@ -86,8 +86,23 @@ impl View {
             output::line(&json!({ "type": "job.accepted", "job_id": accepted.job_id, "payload": accepted.payload }));
             return;
         }
+        self.begin("accepted", accepted);
+    }
+
+    /// Says that a job of another session is watched.
+    pub fn subscribed(&self, subscribed: &client::Accepted) {
+        if self.as_json {
+            let client::Accepted { job_id, payload } = subscribed;
+            output::line(&json!({ "type": "job.subscribed", "job_id": job_id, "payload": payload }));
+            return;
+        }
+        let status = subscribed.payload["current_status"].as_str().unwrap_or_default();
+        self.begin(&clean(status), subscribed);
+    }
+
+    fn begin(&self, what: &str, accepted: &client::Accepted) {
         let agent = accepted.payload["agent"].as_str().unwrap_or_default();
-        self.say(&format!("{} {agent} as {}", style("accepted").bold(), accepted.job_id));
+        self.say(&format!("{} {} as {}", style(what).bold(), clean(agent), clean(&accepted.job_id)));
         let lease = accepted.payload["lease"].as_object();
         if lease.is_none_or(serde_json::Map::is_empty) {
             self.say("  lease  nothing granted");
@@ -299,7 +314,16 @@ impl Interrupts {
     }
 }
 
-/// Follows a job to its end. The first Ctrl-C cancels it, the second leaves.
+/// What the first Ctrl-C does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupted {
+    /// It cancels the job; the second leaves.
+    Cancels,
+    /// It leaves the job to itself.
+    Leaves,
+}
+
+/// Follows a job to its end.
 ///
 /// A connection that is lost is made again, so that the host may be restarted meanwhile (ARCP §6.3).
 pub async fn follow(
@@ -307,8 +331,9 @@ pub async fn follow(
     job_id: &str,
     mut view: View,
     mut interrupts: Interrupts,
+    interrupted: Interrupted,
 ) -> Result<(), Failure> {
-    let mut asked = false;
+    let mut asked = interrupted == Interrupted::Leaves;
     loop {
         let event = tokio::select! {
             biased;

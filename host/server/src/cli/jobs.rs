@@ -10,7 +10,7 @@ use clap::Args;
 use leasehold_core::id::Principal;
 use serde_json::{Value, json};
 
-use super::{ClientArgs, Failure, HostArgs, follow, output};
+use super::{ClientArgs, Failure, HostArgs, follow, output, tickets};
 use crate::{
     client::{Client, ClientInfo, Submit},
     host::{Host, Parts},
@@ -188,6 +188,7 @@ pub async fn submit(args: SubmitArgs) -> Result<(), Failure> {
         return outcome;
     }
     let accepted = client.submit(submission).await?;
+    tickets::keep(&accepted.job_id, &args.client.url, &client)?;
     if args.job.json {
         output::line(&json!({ "job_id": accepted.job_id }));
     } else {
@@ -203,7 +204,7 @@ pub async fn watch(client: &mut Client, submission: Submit, args: &JobArgs) -> R
     let view = follow::View::new(args.json, args.output.clone())?;
     let accepted = interrupts.until(client.submit(submission)).await??;
     view.accepted(&accepted);
-    follow::follow(client, &accepted.job_id, view, interrupts).await
+    follow::follow(client, &accepted.job_id, view, interrupts, follow::Interrupted::Cancels).await
 }
 
 /// Lists the principal's jobs.

@@ -8,6 +8,8 @@ mod hosting;
 mod jobs;
 mod journal;
 mod output;
+mod remote;
+mod tickets;
 
 use std::{
     env,
@@ -78,6 +80,15 @@ enum Command {
     Submit(Box<jobs::SubmitArgs>),
     /// List the jobs of a host.
     Jobs(jobs::JobsArgs),
+    /// Watch a job that is running, or see what one told. Ctrl-C leaves it alone.
+    Tail(Box<remote::TailArgs>),
+    /// Cancel a job.
+    ///
+    /// Only the session that submitted a job may cancel it, unless the host's policy lets any of its principal: on the
+    /// machine and for the user that ran `submit --detach`, that session is found again for as long as the host keeps it.
+    Cancel(remote::CancelArgs),
+    /// Send one raw envelope and print what comes back.
+    Send(remote::SendArgs),
     /// Print a job's journal: everything that happened to it.
     Journal(journal::JournalArgs),
     /// Run a job once more from its journal, without any effect, and say whether it does the same again.
@@ -276,6 +287,9 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Run(args) => Box::pin(jobs::run(*args)).await,
         Command::Submit(args) => jobs::submit(*args).await,
         Command::Jobs(args) => jobs::list(args).await,
+        Command::Tail(args) => Box::pin(remote::tail(*args)).await,
+        Command::Cancel(args) => remote::cancel(args).await,
+        Command::Send(args) => remote::send(args).await,
         Command::Journal(args) => journal::print(args).await,
         Command::Replay(args) => journal::run_again(args).await,
         Command::Agents(args) => agents::list(args).await,

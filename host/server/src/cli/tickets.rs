@@ -1,0 +1,100 @@
+//! What `submit --detach` leaves for `cancel`: how to come back to the session that submitted a job (ARCP §6.3).
+//!
+//! A file a job, in the user's own state folder and readable by nobody else,
+//! since a resume token is a secret. It is worth nothing once the host's resume
+//! window is over, and is removed then.
+
+use std::{
+    env,
+    fs::{self, OpenOptions},
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Failure;
+use crate::client::{Client, Resume};
+
+#[derive(Serialize, Deserialize)]
+struct Ticket {
+    url: String,
+    session_id: String,
+    resume_token: String,
+    last_event_seq: u64,
+    /// Seconds since 1970.
+    until: u64,
+}
+
+/// Where they are kept, if the user has a home.
+fn folder() -> Option<PathBuf> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+    Some(base.join("leasehold/sessions"))
+}
+
+fn file(job_id: &str) -> Option<PathBuf> {
+    // An id of ours has nothing else in it, and another one must not lead elsewhere.
+    let plain = !job_id.is_empty() && job_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    Some(folder()?.join(format!("{job_id}.json"))).filter(|_| plain)
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+/// Keeps what is needed to come back to the session that a job was submitted in. Without a home nothing is kept.
+pub fn keep(job_id: &str, url: &str, client: &Client) -> Result<(), Failure> {
+    let (Some(folder), Some(file), Some(resume)) = (folder(), file(job_id), client.resume()) else { return Ok(()) };
+    let window = client.welcome().get("resume_window_sec").and_then(Value::as_u64).unwrap_or(600);
+    let ticket = Ticket {
+        url: url.to_owned(),
+        session_id: resume.session_id,
+        resume_token: resume.resume_token,
+        last_event_seq: resume.last_event_seq,
+        until: now().saturating_add(window),
+    };
+    let text = serde_json::to_vec(&ticket).expect("a ticket is JSON");
+    let written = (|| {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        remove_old(&folder);
+        // Never seen half written.
+        let fresh = folder.join(format!(".{job_id}.{}", std::process::id()));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?.write_all(&text)?;
+        fs::rename(&fresh, &file)
+    })();
+    written.map_err(|error| Failure::Other(anyhow::anyhow!("{}: {error}", file.display())))
+}
+
+/// How to come back to the session that submitted a job to the host at `url`, if that was kept.
+pub fn find(job_id: &str, url: &str) -> Option<Resume> {
+    let ticket: Ticket = serde_json::from_slice(&fs::read(file(job_id)?).ok()?).ok()?;
+    (ticket.url == url && ticket.until > now()).then_some(Resume {
+        session_id: ticket.session_id,
+        resume_token: ticket.resume_token,
+        last_event_seq: ticket.last_event_seq,
+    })
+}
+
+/// Removes what was kept of a job.
+pub fn forget(job_id: &str) {
+    if let Some(file) = file(job_id) {
+        // One that is not there need not be removed.
+        let _ = fs::remove_file(file);
+    }
+}
+
+/// Removes what no host takes any more.
+fn remove_old(folder: &PathBuf) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let ticket = fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<Ticket>(&text).ok());
+        if ticket.is_some_and(|ticket| ticket.until <= now()) {
+            // Whoever else removed it did the same.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
