@@ -90,7 +90,7 @@ async fn a_runtime_that_is_none_is_told_apart() {
     for (stdio, code, says) in [
         ("no-such-program", 3, "not found"),
         // It reads first: one that is gone before it is spoken to is another matter.
-        ("read -r line; echo garbage; sleep 60", 1, "is not JSON"),
+        ("sh -c 'read -r line; echo garbage; sleep 60'", 1, "is not JSON"),
         ("sleep 60", 1, "did not come within 1 s"),
     ] {
         let mut tool = leasehold();

@@ -166,6 +166,37 @@ async fn a_client_that_comes_back_finds_its_session() {
     let _ = python.over_websocket("resumes", &host).await.exits(0);
 }
 
+/// ARCP §7.6
+#[tokio::test]
+async fn a_second_session_watches_a_job_from_its_beginning() {
+    let Some(python) = Python::ready().await else { return };
+    let host = python.serve().await;
+    let _ = python.over_websocket("watches", &host).await.exits(0);
+}
+
+/// ARCP §6.5
+#[tokio::test]
+async fn a_client_that_acknowledges_everything_misses_nothing() {
+    let Some(python) = Python::ready().await else { return };
+    let host = python.serve().await;
+    let _ = python.over_websocket("acks", &host).await.exits(0);
+}
+
+/// ARCP §7.6
+#[tokio::test]
+async fn the_command_line_of_the_sdk_watches_a_job() {
+    let Some(python) = Python::ready().await else { return };
+    let host = python.serve().await;
+    let mut client = host.client(ALICE).await;
+    let submission = Submit::new("chatty", json!({ "count": 30, "delay_ms": 1 }));
+    let job = within("the acceptance", client.submit(submission)).await.unwrap().job_id;
+    let mut command = Command::new(python.program.with_file_name("arcp"));
+    command.args(["tail", "--url", &host.url, "--token", &token(ALICE), "--job-id", &job]);
+    let lines = outcome(command).await.exits(0).objects();
+    assert_eq!(lines.len(), 31, "{lines:?}");
+    assert_eq!(lines[30]["result"], json!({ "count": 30 }));
+}
+
 #[tokio::test]
 async fn the_command_line_of_the_sdk_gets_a_result() {
     let Some(python) = Python::ready().await else { return };

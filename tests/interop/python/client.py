@@ -24,6 +24,7 @@ from arcp import (
     DuplicateKeyError,
     InternalError,
     InvalidRequestError,
+    JobNotFoundError,
     LeaseConstraints,
     LeaseSubsetViolationError,
     ListJobsFilter,
@@ -35,7 +36,7 @@ from arcp import (
     UnauthenticatedError,
     WebSocketTransport,
 )
-from arcp.client import ARCPClient
+from arcp.client import ARCPClient, AutoAckOptions
 
 TIMEOUT_SEC = 50
 
@@ -276,6 +277,54 @@ async def repeats(client, _welcome):
         raise AssertionError("a key was used for two jobs")
 
 
+async def watches(client, _welcome, connect):
+    job = await client.submit(agent="chatty", input={"count": 200, "delay_ms": 2})
+    seen = 0
+    async for _event in job.events():
+        seen += 1
+        if seen == 20:
+            break
+    other, transport = client_with(client.token), Recorded(await connect())
+    await other.connect(transport)
+    assert other.session_id != client.session_id
+    watched = await other.subscribe(job.job_id, history=True)
+    assert watched.replayed and watched.handle.accepted.agent == "chatty@1.0.0", watched
+    logs = [event["body"]["message"] async for event in watched.handle.events() if event["kind"] == "log"]
+    assert logs == [f"event {n}" for n in range(1, 201)], (len(logs), logs[:3])
+    assert (await watched.handle.done).result == {"count": 200} == (await job.done).result
+    # One that has ended is told to its end, too, and one that is left is not told on.
+    again = await other.subscribe(job.job_id, history=True)
+    assert len([event async for event in again.handle.events()]) == len(logs)
+    endless = await client.submit(agent="sleeper", input={"sec": 600})
+    left = await other.subscribe(endless.job_id)
+    assert not left.replayed
+    await other.unsubscribe(endless.job_id)
+    await client.cancel_job(endless.job_id)
+    assert (await endless.done).final_status == "cancelled"
+    assert (await (await other.submit(agent="echo", input=1)).done).result == 1
+    told = [frame["type"] for frame in transport.frames if frame.get("job_id") == endless.job_id]
+    assert told == ["job.subscribed"], told
+    await raises(JobNotFoundError, other.subscribe("job_00000000000000000000000000"))
+    await other.close()
+
+
+async def acks(client, _welcome, connect):
+    eager = client_with(client.token, auto_ack=AutoAckOptions(every_n=10, interval_sec=0.01))
+    transport = Recorded(await connect())
+    await eager.connect(transport)
+    assert "ack" in eager.negotiated_features
+    job = await eager.submit(agent="chatty", input={"count": 500, "delay_ms": 1})
+    logs = [event["body"]["message"] async for event in job.events() if event["kind"] == "log"]
+    assert logs == [f"event {n}" for n in range(1, 501)], (len(logs), logs[:3])
+    assert (await job.done).result == {"count": 500}
+    for seq in [0, 10**9, 1]:
+        await eager.ack(seq)
+    assert (await (await eager.submit(agent="echo", input=1)).done).result == 1
+    numbers = [frame["event_seq"] for frame in transport.frames if "event_seq" in frame]
+    assert numbers == list(range(1, len(numbers) + 1)), "acks take no number"
+    await eager.close()
+
+
 async def misuse(client, _welcome, connect):
     unconnected = client_with("a token")
     await raises(InternalError, unconnected.submit(agent="echo"))
@@ -284,8 +333,8 @@ async def misuse(client, _welcome, connect):
     await raises(ValueError, client.submit(agent="echo", max_runtime_sec=0))
     await raises(ValueError, client.submit(agent="echo", idempotency_key=""))
     await raises(TypeError, client.submit(agent="echo", input=object()), also=ValueError)
-    # Not offered by this host yet, so the SDK itself says no, or does nothing.
-    await raises(InvalidRequestError, client.subscribe("job_00000000000000000000000000"))
+    # The SDK lets a refusal fail everything that is under way, so nothing is.
+    await raises(JobNotFoundError, client.subscribe("job_00000000000000000000000000"))
     await client.unsubscribe("job_00000000000000000000000000")
     await client.ack(10**9)
     # Refused by the host, which the SDK does not wait for; a job that runs is not disturbed.
@@ -362,9 +411,10 @@ class Recorded:
         return frame
 
 
-def client_with(token):
+def client_with(token, **more):
     # The SDK's own five seconds are few for a host that starts on a busy machine.
-    return ARCPClient(client=ClientInfo(name="interop", version="1.0"), token=token, handshake_timeout_sec=30)
+    info = ClientInfo(name="interop", version="1.0")
+    return ARCPClient(client=info, token=token, handshake_timeout_sec=30, **more)
 
 
 async def raises(error, awaitable, also=()):
