@@ -39,6 +39,11 @@ pub struct Bare {
 impl Bare {
     /// Connects and says hello. Ids are ULIDs: there are runtimes that take nothing else.
     pub async fn connect(url: &str, token: &str) -> Self {
+        Self::offering(url, token, &[]).await
+    }
+
+    /// As [`connect`](Self::connect), with features.
+    pub async fn offering(url: &str, token: &str, features: &[&str]) -> Self {
         let transport = websocket::connect(url, &WebSocketConfig::default()).await.expect("the host listens");
         let mut bare = Self { transport, session_id: String::new(), sent: 0 };
         let hello = serde_json::json!({
@@ -48,7 +53,7 @@ impl Bare {
             "payload": {
                 "client": { "name": "bench", "version": "1" },
                 "auth": { "scheme": "bearer", "token": token },
-                "capabilities": { "encodings": ["json"], "features": [] },
+                "capabilities": { "encodings": ["json"], "features": features },
             },
         });
         bare.transport.send(hello.to_string()).await.expect("the host reads");
@@ -82,6 +87,43 @@ impl Bare {
                 Incoming::Text(text) => return text,
                 Incoming::Alive => {}
                 other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The job that was accepted.
+    pub async fn job_id(&mut self) -> String {
+        let accepted: serde_json::Value = serde_json::from_str(&self.text().await).expect("a frame is JSON");
+        accepted["payload"]["job_id"].as_str().expect("an acceptance names a job").to_owned()
+    }
+
+    /// Subscribes to a job with all it told.
+    pub async fn subscribe(&mut self, job_id: &str) {
+        let session_id = &self.session_id;
+        let frame = format!(
+            "{{\"arcp\":\"1.1\",\"id\":\"01BENCH{:019}\",\"type\":\"job.subscribe\",\"session_id\":\"{session_id}\",\
+             \"job_id\":\"{job_id}\",\"payload\":{{\"job_id\":\"{job_id}\",\"history\":true}}}}",
+            0
+        );
+        self.transport.send(frame).await.expect("the host reads");
+    }
+
+    /// Reads the events of the only job that the session is told of, and its end; none may be missing.
+    pub async fn events_of_one_job(&mut self, count: u64) {
+        const SEQ: &str = "\"event_seq\":";
+        let (mut first, mut last) = (None, None);
+        loop {
+            let text = self.text().await;
+            let Some(at) = text.find(SEQ) else { continue };
+            let digits = &text[at + SEQ.len()..];
+            let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+            let seq: u64 = digits[..end].parse().expect("a number");
+            assert_eq!(seq, last.map_or(seq, |last| last + 1), "the numbers have no gap");
+            let first = *first.get_or_insert(seq);
+            last = Some(seq);
+            if text.contains("job.result\"") {
+                assert_eq!(seq - first, count, "an event for each, and the end");
+                return;
             }
         }
     }

@@ -11,6 +11,7 @@ mod peers;
 mod pieces;
 mod program;
 mod restart;
+mod stream;
 
 use std::{
     env,
@@ -44,7 +45,7 @@ fn main() {
     println!("| what | measured | goal |\n|---|---|---|");
     println!("| others on this machine: load average of the last minute, before | {} | ~0 |", load_average());
     type Part = fn(&tokio::runtime::Runtime) -> Vec<Row>;
-    let parts: [(&str, Part); 9] = [
+    let parts: [(&str, Part); 10] = [
         ("gate", |_| pieces::gate()),
         ("call", |runtime| runtime.block_on(pieces::denied_call())),
         ("sandbox", |runtime| runtime.block_on(pieces::sandbox())),
@@ -52,6 +53,7 @@ fn main() {
         ("replay", |runtime| runtime.block_on(restart::played_again())),
         ("restart", |runtime| runtime.block_on(restart::restart())),
         ("stores", |runtime| runtime.block_on(restart::stores())),
+        ("stream", |runtime| runtime.block_on(stream::stream())),
         ("memory", |runtime| runtime.block_on(memory::memory())),
         ("peers", |runtime| runtime.block_on(peers::python())),
     ];
