@@ -22,6 +22,7 @@ use leasehold_core::{
     error::{ErrorCode, Refusal},
     id::{JobId, Principal, SessionId},
     job::record::{Accepted, Record, Seed},
+    lease::Namespace,
     protocol::{
         client::{ListJobs, unknown_job},
         json::Json,
@@ -261,7 +262,7 @@ impl Jobs {
                 "job.submit: `payload.lease_constraints.expires_at` is {at}, which is not in the future (it is {now})"
             )));
         }
-        let authority = self.policy.grant(&submission.principal, submission.authority)?;
+        let authority = self.policy.grant(&submission.principal, submission.authority, &submission.whole)?;
         if self.disk_used_up.load(Ordering::Relaxed) {
             let message = format!(
                 "the host has used up its disk budget of {} bytes ([retention] bytes_max) and has no more ended jobs \
@@ -643,13 +644,16 @@ fn resubmitted(earlier: Accepted, parameters: Option<&String>) -> Result<Submitt
 
 /// A digest that is equal for submissions that ask for the same, however they are spelled.
 fn parameters(submission: &Submission) -> String {
-    let canonical = serde_json::json!({
+    let mut canonical = serde_json::json!({
         "agent": submission.agent,
         "input": canonical(&submission.input),
         "lease": submission.authority.lease,
         "expires_at": submission.authority.expires_at,
         "max_runtime_sec": submission.max_runtime_sec,
     });
+    if !submission.whole.is_empty() {
+        canonical["whole"] = submission.whole.iter().map(Namespace::as_str).collect();
+    }
     format!("{:x}", Sha256::digest(canonical.to_string()))
 }
 

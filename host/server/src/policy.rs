@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use leasehold_core::{
     error::Refusal,
     id::Principal,
-    lease::{Authority, Lease},
+    lease::{Authority, Lease, Namespace},
     secret::Secret,
 };
 use sha2::{Digest as _, Sha256};
@@ -131,13 +131,15 @@ impl Policy {
         self.rights.get(principal).is_some_and(|rights| rights.cancels_from_any_session)
     }
 
-    /// The authority a submission of `principal` gets, or how it is too much (ARCP §9.4).
+    /// The authority a submission of `principal` gets, or how it is too much (ARCP §9.4). Of the namespaces in `whole`
+    /// it gets all that the ceiling has.
     ///
     /// # Errors
     ///
     /// `LEASE_SUBSET_VIOLATION` with what the ceiling is.
-    pub fn grant(&self, principal: &Principal, request: Authority) -> Result<Authority, Refusal> {
+    pub fn grant(&self, principal: &Principal, request: Authority, whole: &[Namespace]) -> Result<Authority, Refusal> {
         let ceiling = self.ceilings.get(principal).unwrap_or(&self.fallback);
+        let request = ceiling.with_all_of(whole, request);
         ceiling.delegate(ceiling.lease.budget(), request).map_err(Refusal::from)
     }
 }
@@ -229,11 +231,25 @@ mod tests {
             ("bob", "fs.read", "/in/x", false), // a policy replaces the default
         ] {
             let request = Authority { lease: lease(&[(namespace, pattern)]), expires_at: None };
-            let granted = policy.grant(&Principal::new(who), request);
+            let granted = policy.grant(&Principal::new(who), request, &[]);
             assert_eq!(granted.is_ok(), allowed, "{who} {namespace} {pattern}");
             if let Err(refusal) = granted {
                 assert_eq!(refusal.code, ErrorCode::LeaseSubsetViolation);
             }
         }
+    }
+
+    /// One SDK asks for namespaces and not for patterns: it gets what there is, which is never more than the ceiling.
+    #[test]
+    fn a_namespace_asked_for_as_a_whole_is_what_the_ceiling_has_of_it() {
+        let policy = policy(&[]);
+        let own = lease(&[("fs.write", "/out/a")]);
+        let request = Authority { lease: own, expires_at: None };
+        let whole = [Namespace::FsRead, Namespace::FsWrite, Namespace::NetFetch, Namespace::CostBudget];
+        let granted = policy.grant(&Principal::new("alice"), request, &whole).unwrap();
+        let wire = granted.lease.to_wire();
+        assert_eq!(wire["fs.read"], ["/in/**", "/out/**"]);
+        assert_eq!(wire["fs.write"], ["/out/a"], "what it asks for by a pattern is no more than that");
+        assert_eq!((&wire["net.fetch"], wire.len()), (&Vec::new(), 3));
     }
 }

@@ -160,6 +160,18 @@ impl Lease {
         Ok(lease)
     }
 
+    /// Parses names of namespaces.
+    ///
+    /// # Errors
+    ///
+    /// If one is unknown, or there are more than a lease may name.
+    pub fn parse_namespaces(names: &[String]) -> Result<Vec<Namespace>, LeaseError> {
+        if names.len() > NAMESPACES_MAX {
+            return Err(LeaseError::TooManyNamespaces);
+        }
+        names.iter().map(|name| Namespace::parse(name).map_err(LeaseError::Namespace)).collect()
+    }
+
     /// The map as the wire writes it; what [`Lease::parse`] reads back.
     #[must_use]
     pub fn to_wire(&self) -> BTreeMap<String, Vec<String>> {
@@ -322,6 +334,16 @@ impl Authority {
             (latest, asked) => asked.or(latest),
         };
         Ok(Self { lease: Lease { grants: request.lease.grants, budget }, expires_at })
+    }
+
+    /// Adds to a request all that this authority grants of some namespaces, but for those it asks for itself.
+    #[must_use]
+    pub fn with_all_of(&self, whole: &[Namespace], mut request: Self) -> Self {
+        for namespace in whole.iter().filter(|namespace| **namespace != Namespace::CostBudget) {
+            let patterns = || self.lease.patterns(namespace).to_vec();
+            request.lease.grants.entry(namespace.clone()).or_insert_with(patterns);
+        }
+        request
     }
 
     fn delegate_budget(&self, remaining: &Budget, asked: Budget) -> Result<Budget, SubsetViolation> {

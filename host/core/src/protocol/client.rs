@@ -195,6 +195,8 @@ pub struct Submit {
     pub input: Json,
     /// The grants asked for (§9.2).
     pub lease_request: BTreeMap<String, Vec<String>>,
+    /// Namespaces of which all is asked for that there is to be had; one SDK has names of them and no patterns.
+    pub whole: Vec<String>,
     /// When the lease is to end (§9.5), as written.
     pub expires_at: Option<String>,
     /// Amounts over which the client wants its own `cost.budget` refused; one SDK sends them.
@@ -622,11 +624,12 @@ mod wire {
         pub fn checked(self, envelope_key: Option<&str>) -> Result<super::Submit, Refusal> {
             let idempotency_key = super::key(self.idempotency_key, envelope_key)?;
             let Object(constraints) = self.lease_constraints.unwrap_or_default();
-            let (lease_request, expires_at) = lease(self.lease_request.unwrap_or_default());
+            let (lease_request, whole, expires_at) = lease(self.lease_request.unwrap_or_default());
             Ok(super::Submit {
                 agent: self.agent,
                 input: self.input,
                 lease_request,
+                whole,
                 expires_at: earlier(constraints.expires_at, expires_at),
                 max_budget: constraints.max_budget.map(|Patterns(amounts)| amounts).unwrap_or_default(),
                 idempotency_key,
@@ -635,18 +638,20 @@ mod wire {
         }
     }
 
-    /// A lease and its end. One SDK lists `capabilities` that it wants whole, and writes the end beside them.
-    fn lease(written: BTreeMap<String, Option<Patterns>>) -> (BTreeMap<String, Vec<String>>, Option<String>) {
+    /// A lease, the namespaces that are asked for as a whole, and the end: one SDK lists `capabilities` by their names,
+    /// and writes the end beside them.
+    fn lease(
+        written: BTreeMap<String, Option<Patterns>>,
+    ) -> (BTreeMap<String, Vec<String>>, Vec<String>, Option<String>) {
         let mut lease: BTreeMap<String, Vec<String>> = written
             .into_iter()
             .filter_map(|(namespace, patterns)| patterns.map(|Patterns(patterns)| (namespace, patterns)))
             .collect();
-        let Some(capabilities) = lease.remove("capabilities") else { return (lease, None) };
+        let Some(mut whole) = lease.remove("capabilities") else { return (lease, Vec::new(), None) };
         let expires_at = lease.remove("expires_at").and_then(|texts| texts.into_iter().next());
-        for capability in capabilities {
-            lease.entry(capability).or_insert_with(|| vec!["**".to_owned()]);
-        }
-        (lease, expires_at)
+        // What has patterns, or amounts, is asked for by these.
+        whole.retain(|capability| !lease.contains_key(capability));
+        (lease, whole, expires_at)
     }
 
     /// The earlier of two ends; one that is none is kept, to be refused with its name.
@@ -862,9 +867,8 @@ mod tests {
 
     /// One SDK asks for capabilities by their names, and has an end of its own for them.
     #[test]
-    fn a_list_of_capabilities_is_a_lease_on_all_of_each() {
+    fn a_list_of_capabilities_asks_for_each_of_them_as_a_whole() {
         let (early, late) = ("2026-05-13T19:30:00Z", "2026-05-13T20:30:00Z");
-        let all = ["**".to_owned()];
         for (own, constraint, expected) in [
             (Some(early), None, Some(early)),
             (None, Some(late), Some(late)),
@@ -874,11 +878,11 @@ mod tests {
             (None, None, None),
         ] {
             let payload = serde_json::json!({ "agent": "a",
-                "lease_request": { "capabilities": ["fs.read", "net.fetch"], "cost.budget": ["USD:1"], "expires_at": own },
+                "lease_request": { "capabilities": ["fs.read", "cost.budget"], "cost.budget": ["USD:1"], "expires_at": own },
                 "lease_constraints": { "expires_at": constraint, "max_budget": ["USD:2"] } });
             let submit = submit(&payload.to_string()).unwrap();
             let lease = &submit.lease_request;
-            assert_eq!((&lease["fs.read"][..], &lease["net.fetch"][..], lease.len()), (&all[..], &all[..], 3));
+            assert_eq!((&submit.whole[..], lease.len()), (&["fs.read".to_owned()][..], 1));
             assert_eq!((&lease["cost.budget"], &submit.max_budget), (&vec!["USD:1".to_owned()], &vec!["USD:2".into()]));
             assert_eq!(submit.expires_at.as_deref(), expected, "{own:?} {constraint:?}");
         }

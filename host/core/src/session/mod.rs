@@ -24,7 +24,7 @@ use crate::{
     error::{ErrorCode, Refusal},
     id::{JobId, Principal, Ulid},
     job::record::{Accepted, Record},
-    lease::{Authority, amount::Currency},
+    lease::{Authority, Namespace, amount::Currency},
     protocol::{
         client::{ClientMessage, Hello, ListJobs, Malformed, Request, Resume, Subscribe},
         dialect::{self, Asked, Dialect},
@@ -196,6 +196,8 @@ pub struct Submission {
     pub input: Json,
     /// The authority asked for (§9).
     pub authority: Authority,
+    /// Namespaces of which all is asked for besides that the principal may have.
+    pub whole: Vec<Namespace>,
     /// Makes a repeated submission harmless (§7.2).
     pub idempotency_key: Option<String>,
     /// How long the job may run.

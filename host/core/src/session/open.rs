@@ -285,6 +285,8 @@ impl Open {
         if lease.names(&Namespace::CostBudget) {
             self.need(Feature::CostBudget)?;
         }
+        let whole = Lease::parse_namespaces(&submit.whole)
+            .map_err(|error| Refusal::invalid(format!("job.submit: payload.lease_request.capabilities: {error}")))?;
         if !submit.max_budget.is_empty() {
             within(submit.max_budget, &lease)?;
         }
@@ -307,6 +309,7 @@ impl Open {
             agent: submit.agent,
             input: submit.input,
             authority: Authority { lease, expires_at },
+            whole,
             idempotency_key: submit.idempotency_key,
             max_runtime_sec: submit.max_runtime_sec,
             trace_id,

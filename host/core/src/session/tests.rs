@@ -319,6 +319,8 @@ fn a_submission_is_checked_before_it_leaves_the_session() {
         (json!({ "agent": "echo", "lease_constraints": { "expires_at": "2999-01-01T00:00:00+01:00" } }), "expires_at"),
         (json!({ "agent": "echo", "lease_constraints": { "expires_at": "soon" } }), "expires_at"),
         (json!({ "agent": "echo", "max_runtime_sec": 0.5 }), "max_runtime_sec"),
+        (json!({ "agent": "echo", "lease_request": { "capabilities": ["fs.exec"] } }), "fs.exec"),
+        (json!({ "agent": "echo", "lease_request": { "capabilities": vec!["fs.read"; 65] } }), "capabilities"),
         (json!({ "agent": "echo", "lease_constraints": { "max_budget": ["USD"] } }), "max_budget"),
         (
             json!({ "agent": "echo", "lease_request": { "cost.budget": ["USD:2"] },

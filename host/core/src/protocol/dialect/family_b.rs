@@ -123,6 +123,7 @@ fn submit(invoke: Invoke, envelope_key: Option<&str>) -> Result<ClientMessage, R
         agent: invoke.tool,
         input: invoke.arguments,
         lease_request,
+        whole: Vec::new(),
         expires_at,
         max_budget: Vec::new(),
         idempotency_key: key(invoke.idempotency_key, envelope_key)?,
