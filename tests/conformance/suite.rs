@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// Cases that need more than a runtime under test has, whatever the wire.
 const NEED_MORE: &[u16] = &[
     17, 18, 37, 55, 56, 70, 108, 110, 111, 113, 121, 126, 129, 130, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141,
-    142, 143, 146, 147, 148, 150, 151, 152, 153, 154, 155, 156, 158, 159, 160, 164, 165, 166, 167, 168, 169, 170, 171,
+    142, 143, 146, 147, 148, 150, 152, 153, 154, 155, 156, 158, 159, 160, 164, 165, 166, 167, 168, 169, 170, 171,
 ];
 
 /// Cases about stdio, and the one about a runtime without tokens.
