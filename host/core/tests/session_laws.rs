@@ -143,7 +143,7 @@ fn hold(features: Vec<Vec<String>>, steps: impl Strategy<Value = Vec<Step>>) {
         world.finish();
         Ok(())
     });
-    outcome.unwrap();
+    outcome.expect("the law holds");
 }
 
 struct World {

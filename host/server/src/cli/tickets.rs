@@ -9,15 +9,17 @@ use std::{
     fs::{self, OpenOptions},
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::PathBuf,
-    time::{Duration, SystemTime},
+    path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Failure;
-use crate::client::{Client, Resume};
+use crate::{
+    client::{Client, Resume},
+    clock::Clock,
+};
 
 #[derive(Serialize, Deserialize)]
 struct Ticket {
@@ -43,7 +45,7 @@ fn file(job_id: &str) -> Option<PathBuf> {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+    u64::try_from(Clock::system().now().as_millis() / 1000).unwrap_or_default()
 }
 
 /// Keeps what is needed to come back to the session that a job was submitted in. Without a home nothing is kept.
@@ -89,7 +91,7 @@ pub fn forget(job_id: &str) {
 }
 
 /// Removes what no host takes any more.
-fn remove_old(folder: &PathBuf) {
+fn remove_old(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let ticket = fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<Ticket>(&text).ok());
         if ticket.is_some_and(|ticket| ticket.until <= now()) {
