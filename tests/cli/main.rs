@@ -7,6 +7,7 @@ mod project;
 mod remote;
 mod run;
 mod serve;
+mod troubleshooting;
 
 /// What `leasehold --help` says of exit codes.
 mod code {

@@ -41,6 +41,25 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All of them, in the order of §12.
+    pub const ALL: [Self; 15] = [
+        Self::PermissionDenied,
+        Self::LeaseSubsetViolation,
+        Self::JobNotFound,
+        Self::DuplicateKey,
+        Self::AgentNotAvailable,
+        Self::AgentVersionNotAvailable,
+        Self::Cancelled,
+        Self::Timeout,
+        Self::ResumeWindowExpired,
+        Self::HeartbeatLost,
+        Self::LeaseExpired,
+        Self::BudgetExhausted,
+        Self::InvalidRequest,
+        Self::Unauthenticated,
+        Self::InternalError,
+    ];
+
     /// The code as the wire spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -116,9 +135,12 @@ mod tests {
 
     #[test]
     fn the_name_of_a_code_is_its_spelling_on_the_wire() {
-        for code in [ErrorCode::PermissionDenied, ErrorCode::AgentVersionNotAvailable, ErrorCode::InternalError] {
+        let mut names = std::collections::BTreeSet::new();
+        for code in ErrorCode::ALL {
             assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));
+            names.insert(code.as_str());
         }
+        assert_eq!(names.len(), 15);
     }
 
     /// ARCP §12: "MUST be returned with `retryable: false`", "Always retryable".
