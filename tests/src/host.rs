@@ -19,7 +19,7 @@ use leasehold::{
         memory::Memory,
         sqlite::{Sqlite, SqliteOptions},
     },
-    transport::{self, Transport},
+    transport::Transport,
 };
 use leasehold_core::{id::Principal, secret::Secret, time::Timestamp};
 use serde_json::Value;
@@ -287,9 +287,7 @@ impl TestHost {
     /// A connection to this host, with nothing said yet.
     #[must_use]
     pub fn connect(&self) -> Transport {
-        let (ours, theirs) = transport::memory();
-        self.serve_one(theirs);
-        ours
+        self.host.connect()
     }
 
     /// A connection of one JSON document a line, as over stdio, with nothing said yet.

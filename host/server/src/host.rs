@@ -1,4 +1,20 @@
 //! The parts of a host, put together.
+//!
+//! A program of your own holds one like this, and reaches it without a network:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use leasehold::{client::{Client, ClientInfo, Submit}, host::Host};
+//!
+//! let host = Host::builder().agents("agents").data("data").token("me", "a token").start().await?;
+//! let mut client = Client::open(host.connect(), Some("a token"), ClientInfo::default()).await?;
+//! client.submit(Submit::new("hello", serde_json::json!({ "name": "Ada" }))).await?;
+//! # Ok(()) }
+//! ```
+
+mod builder;
+#[cfg(feature = "axum")]
+mod router;
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +29,7 @@ use leasehold_core::{id::Principal, secret::Secret};
 use tokio::{net::TcpListener, task::JoinError};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+pub use self::builder::Builder;
 use crate::{
     agents::{
         cache::Cache,
@@ -32,7 +49,10 @@ use crate::{
         Store,
         sqlite::{self, Sqlite, SqliteOptions},
     },
-    transport::{Transport, websocket},
+    transport::{
+        self, Transport,
+        websocket::{self, Route},
+    },
 };
 
 /// A running host: everything but its listeners.
@@ -221,6 +241,20 @@ impl Host {
         let files = u32::try_from(raise_file_limit()).unwrap_or(u32::MAX);
         config.connections_max = config.connections_max.min((files / 4 * 3).max(1));
         websocket::serve(listener, config, handler, self.desk.stopping.clone()).await;
+    }
+
+    /// A place for this host in another program's HTTP server; see [`Route::answer`].
+    #[must_use]
+    pub fn route(&self) -> Route {
+        Route::new(self.config.websocket())
+    }
+
+    /// A connection to this host within the process, with nothing said yet.
+    #[must_use]
+    pub fn connect(&self) -> Transport {
+        let (ours, theirs) = transport::memory();
+        tokio::spawn(connection::drive(Arc::clone(&self.desk), theirs));
+        ours
     }
 
     /// Serves one peer that has come another way, such as over stdio, until it is gone.

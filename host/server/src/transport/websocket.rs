@@ -178,7 +178,8 @@ pub async fn connect(url: &str, config: &WebSocketConfig) -> Result<Transport, C
         let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
         stream.set_nodelay(true)?;
         let remote = stream.peer_addr().ok();
-        let (stream, _) = client_async_with_config(&uri, Tracked::client(stream), Some(config.protocol())).await?;
+        let (stream, _) =
+            client_async_with_config(&uri, Tracked::client(Box::new(stream)), Some(config.protocol())).await?;
         let socket = Socket::new(stream, Role::Client, config);
         Ok(Transport::new(Peer { remote, ..Peer::default() }, Wire::WebSocket(Box::new(socket))))
     });
@@ -409,10 +410,15 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected)
 }
 
-/// A TCP socket that follows the frames read from it, and so knows when it is between two messages.
+/// A byte stream in both directions: a TCP socket, or what another program's HTTP server has made of one.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A byte stream that follows the frames read from it, and so knows when it is between two messages.
 struct Tracked {
     /// Taken when the protocol state around it is replaced.
-    socket: Option<TcpStream>,
+    socket: Option<Box<dyn Stream>>,
     /// The header of the frame that is being read, as far as it has come.
     header: [u8; 14],
     header_bytes: usize,
@@ -427,14 +433,14 @@ struct Tracked {
 
 impl Tracked {
     /// Follows a server's socket; `read` is what the HTTP side has read beyond the upgrade.
-    fn server(socket: TcpStream, read: &[u8]) -> Self {
+    fn server(socket: Box<dyn Stream>, read: &[u8]) -> Self {
         let mut tracked = Self { largest: Some(0), ..Self::client(socket) };
         tracked.advance(read);
         tracked
     }
 
     /// A client's socket, of which there are few and whose first bytes are not frames.
-    fn client(socket: TcpStream) -> Self {
+    fn client(socket: Box<dyn Stream>) -> Self {
         Self {
             socket: Some(socket),
             header: [0; 14],
@@ -484,8 +490,8 @@ impl Tracked {
         }
     }
 
-    fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        self.socket.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    fn socket(&mut self) -> io::Result<Pin<&mut (dyn Stream + 'static)>> {
+        self.socket.as_deref_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
@@ -581,8 +587,8 @@ async fn upgrade(guest: Guest, door: &Door) -> Option<Transport> {
         return None;
     }
     let upgrade = Mutex::new(None);
-    let service = service_fn(|request| {
-        let (response, asked) = door.answer(request, remote, full);
+    let service = service_fn(|request: Request<Body>| {
+        let (response, asked) = door.answer(request, Some(remote), full);
         *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = asked;
         async { Ok::<_, Infallible>(response) }
     });
@@ -599,20 +605,72 @@ async fn upgrade(guest: Guest, door: &Door) -> Option<Transport> {
     }
     let (upgraded, peer) = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner)?;
     let parts = upgraded.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
-    let tracked = Tracked::server(parts.io.into_inner(), &parts.read_buf);
-    let read = parts.read_buf.to_vec();
-    let stranger = door.config.stranger();
-    let stream = WebSocketStream::from_partially_read(tracked, read, Role::Server, Some(stranger)).await;
-    let socket = Socket { handshake, ..Socket::new(stream, Role::Server, &door.config) };
+    let socket = door.socket(Box::new(parts.io.into_inner()), parts.read_buf.to_vec(), handshake).await;
     Some(Transport::new(peer, Wire::WebSocket(Box::new(socket))))
+}
+
+/// A host's place in the HTTP server of another program, which accepts the connections.
+///
+/// It bounds and checks them as a listener does. It cannot know where that
+/// server listens, so without [`WebSocketConfig::allowed_hosts`] it answers to
+/// the names of loopback only.
+pub struct Route {
+    door: Arc<Door>,
+    connections: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Route {
+    /// Makes a place for connections that are bounded and checked as `config` says.
+    #[must_use]
+    pub fn new(config: WebSocketConfig) -> Self {
+        let [connections, handshakes] =
+            [config.connections_max, config.handshakes_max].map(|max| Arc::new(Semaphore::new(max as usize)));
+        let door = Door { hosts: Hosts::new(config.allowed_hosts.as_deref(), true), config };
+        Self { door: Arc::new(door), connections, handshakes }
+    }
+
+    /// Answers a request of a peer. If it upgrades, `handler` serves it, in a task of its own.
+    pub fn answer<B, H, F>(&self, request: Request<B>, remote: Option<SocketAddr>, handler: H) -> Response<Full<Bytes>>
+    where
+        H: FnOnce(Transport) -> F + Send + 'static,
+        F: Future<Output = ()> + Send,
+    {
+        let places = [&self.connections, &self.handshakes].map(|places| Arc::clone(places).try_acquire_owned());
+        let (permit, handshake) = match places {
+            [Ok(permit), Ok(handshake)] => (Some(permit), Some(handshake)),
+            _ => (None, None),
+        };
+        let (response, asked) = self.door.answer(request, remote, handshake.is_none());
+        if let Some((upgraded, peer)) = asked {
+            let door = Arc::clone(&self.door);
+            tokio::spawn(async move {
+                let upgraded = timeout(door.config.handshake_timeout, upgraded).await;
+                if let Ok(Ok(upgraded)) = upgraded {
+                    let socket = door.socket(Box::new(TokioIo::new(upgraded)), Vec::new(), handshake).await;
+                    handler(Transport::new(peer, Wire::WebSocket(Box::new(socket)))).await;
+                }
+                drop(permit);
+            });
+        }
+        response
+    }
 }
 
 type Answer = Response<Full<Bytes>>;
 type Asked = (OnUpgrade, Peer);
 
 impl Door {
+    /// Speaks WebSocket over a stream that was upgraded, of which `read` was read already.
+    async fn socket(&self, stream: Box<dyn Stream>, read: Vec<u8>, handshake: Option<OwnedSemaphorePermit>) -> Socket {
+        let tracked = Tracked::server(stream, &read);
+        let stranger = self.config.stranger();
+        let stream = WebSocketStream::from_partially_read(tracked, read, Role::Server, Some(stranger)).await;
+        Socket { handshake, ..Socket::new(stream, Role::Server, &self.config) }
+    }
+
     /// Answers one request; an upgrade comes with what is needed to complete it.
-    fn answer(&self, mut request: Request<Body>, remote: SocketAddr, full: bool) -> (Answer, Option<Asked>) {
+    fn answer<B>(&self, mut request: Request<B>, remote: Option<SocketAddr>, full: bool) -> (Answer, Option<Asked>) {
         if let Some(refusal) = self.refuse(&request, full) {
             return (refusal, None);
         }
@@ -631,7 +689,7 @@ impl Door {
             response = with(response, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
         }
         let peer = Peer {
-            remote: Some(remote),
+            remote,
             bearer: bearer(headers),
             query: request.uri().query().map(str::to_owned),
             user_agent: text(headers, &header::USER_AGENT).map(|agent| agent.chars().take(200).collect()),
@@ -640,7 +698,7 @@ impl Door {
     }
 
     /// The answer to everything that is not an upgrade, or not one for this host.
-    fn refuse(&self, request: &Request<Body>, full: bool) -> Option<Answer> {
+    fn refuse<B>(&self, request: &Request<B>, full: bool) -> Option<Answer> {
         let (path, headers) = (request.uri().path(), request.headers());
         // A host that is full is alive, and restarting it would help nobody.
         if path == "/healthz" {
