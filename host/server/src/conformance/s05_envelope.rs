@@ -37,9 +37,7 @@ fn is_no_session(heard: &Heard) -> Result<()> {
 async fn first(target: &Target, text: &str) -> Result<()> {
     let mut wire = target.connect().await?;
     wire.send_text(text.to_owned()).await?;
-    if wire.send("session.hello", target.hello()).await.is_err() {
-        return Ok(());
-    }
+    wire.send("session.hello", target.hello()).await?;
     match wire.hear("an answer, or the end").await? {
         Ok(frame) if frame["type"] == "session.welcome" => Ok(()),
         heard => is_no_session(&heard),

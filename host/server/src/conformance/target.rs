@@ -159,8 +159,7 @@ impl Target {
     pub async fn reach(&self) -> Result<()> {
         let mut wire = self.connect().await?;
         if let Address::Command(_) = self.address {
-            // One that is gone already cannot be written to, and its end says more than that.
-            let _ = wire.send("session.hello", self.hello()).await;
+            wire.send("session.hello", self.hello()).await?;
             // What it says is for the cases to judge.
             if let Ok(Err(end)) = wire.hear("an answer").await {
                 bail!("{end}");
