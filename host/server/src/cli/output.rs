@@ -38,7 +38,7 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     for row in rows {
         table.add_row(row);
     }
-    text_line(&table.to_string());
+    text_line(&table.trim_fmt());
 }
 
 /// A size in the unit people would choose.

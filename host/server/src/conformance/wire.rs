@@ -513,7 +513,7 @@ impl Channel {
                         let status = status.ok().and_then(Result::ok).map(|status| format!(" ({status})"));
                         let said = last_line(&child.stderr).map(|line| format!("; its last words: {}", short(&line)));
                         let [status, said] = [status, said].map(Option::unwrap_or_default);
-                        return Err(format!("the runtime's process ended{status}{said}"));
+                        return Err(format!("the runtime's output ended{status}{said}"));
                     }
                 }
             },
