@@ -208,6 +208,7 @@ impl World {
             resume_window: Duration::from_secs(600),
             spans_max,
             settle_after: Duration::ZERO,
+            followed_max: usize::MAX,
         };
         let mut world = Self {
             session: Session::new(config.clone(), NOW, None),

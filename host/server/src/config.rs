@@ -84,6 +84,8 @@ pub struct Server {
     pub principal_parked_sessions_max: usize,
     /// Changes from one job to another that a session keeps for a resume.
     pub session_switches_max: usize,
+    /// Jobs that one session is told of at once; a subscription beyond it is refused (ARCP §7.6).
+    pub session_jobs_max: usize,
     /// How long a host that stops waits for calls that are under way.
     pub drain_sec: u32,
     /// How SQLite waits for the disk: `full` survives power loss, `normal` only a crash of the host.
@@ -122,6 +124,7 @@ impl Default for Server {
             parked_sessions_max: 10_000,
             principal_parked_sessions_max: 1_000,
             session_switches_max: 65_536,
+            session_jobs_max: 5_000,
             drain_sec: 10,
             synchronous: Synchronous::Full,
         }
@@ -376,6 +379,7 @@ impl Config {
             heartbeat_interval: seconds(self.server.heartbeat_interval_sec),
             resume_window: seconds(self.server.resume_window_sec),
             spans_max: self.server.session_switches_max.max(1),
+            followed_max: self.server.session_jobs_max,
             // Before the journal of an ended job can go.
             settle_after: seconds(self.retention.finished_sec.min(self.server.resume_window_sec)) / 2,
         }

@@ -184,7 +184,7 @@ impl Driver {
             let deadline = self.session.deadline();
             let desk = Arc::clone(&self.desk);
             let full = self.submissions.len() >= SUBMISSIONS_MAX
-                || self.requests.len() >= SUBMISSIONS_MAX
+                || self.requests.len() + self.session.waiting() >= SUBMISSIONS_MAX
                 || self.pages.len() >= FOLLOWED_MAX;
             // A client that asks faster than it may is read more slowly, and not sent away.
             let answers_at = self.answers.ready_at();

@@ -51,6 +51,8 @@ pub struct SessionConfig {
     /// How long after the newest message, if that was a job's last, it is written down that there was nothing after
     /// it: the job's journal is not needed any more then to know that.
     pub settle_after: Duration,
+    /// How many jobs one session is told of at once before a subscription is refused (§7.6).
+    pub followed_max: usize,
 }
 
 /// Something that happened.
@@ -359,6 +361,13 @@ impl Session {
     #[must_use]
     pub fn has_heartbeat(&self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.has_heartbeat())
+    }
+
+    /// How many answers wait until it is known what the session follows. Whoever gives it answers should ask for no
+    /// more meanwhile.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        if let Phase::Open(open) = &self.phase { open.waiting() } else { 0 }
     }
 
     /// When [`Input::Tick`] is due at the latest.

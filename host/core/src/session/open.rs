@@ -50,6 +50,7 @@ pub(super) struct Open {
     held: VecDeque<Held>,
     spans_max: usize,
     settle_after: Duration,
+    followed_max: usize,
     /// When the newest message was numbered, until it is written down that nothing came after it.
     told: Option<Timestamp>,
     /// How often a peer speaks, if heartbeats were negotiated.
@@ -102,6 +103,7 @@ impl Open {
             held: VecDeque::new(),
             spans_max: config.spans_max,
             settle_after: config.settle_after,
+            followed_max: config.followed_max,
             told: Some(now),
             interval,
             heard: now,
@@ -262,7 +264,7 @@ impl Open {
             ClientMessage::Resume(_) => {
                 no(Asked::Other, Refusal::invalid("this session is in use; resume another on a connection of its own"))
             }
-            ClientMessage::Subscribe(subscribe) => match self.need(Feature::Subscribe) {
+            ClientMessage::Subscribe(subscribe) => match self.may_follow() {
                 Ok(()) => {
                     self.subscribing.push((id.clone(), subscribe.job_id, false));
                     vec![Output::Subscribe { request: id, principal: self.principal.clone(), subscribe }]
@@ -394,6 +396,23 @@ impl Open {
         }
     }
 
+    /// Whether there is room for a subscription.
+    fn may_follow(&self) -> Result<(), Refusal> {
+        self.need(Feature::Subscribe)?;
+        let followed = self.outbox.followed().count() + self.subscribing.len();
+        if followed < self.followed_max {
+            return Ok(());
+        }
+        let message =
+            format!("this session is told of {followed} jobs, the most it may be; unsubscribe from some first");
+        Err(Refusal::new(ErrorCode::InternalError, message))
+    }
+
+    /// How many answers wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.late.len()
+    }
+
     /// Whether an answer has to wait: during a replay it is not known what the session follows, and while a submission
     /// has been promised the next number, nothing else may begin to be told.
     fn is_early(&self, input: &Input) -> bool {
@@ -496,7 +515,10 @@ impl Open {
         let Some(record) = self.outbox.unsubscribe(job_id) else { return vec![] };
         // Nothing else is told before it is written down that this is told no more.
         self.held.push_back(Held { outputs: vec![], answers: false });
-        turn.map(|turn| Output::Unread { turn }).into_iter().chain([Output::Store(vec![record])]).collect()
+        let mut outputs: Vec<Output> = turn.map(|turn| Output::Unread { turn }).into_iter().collect();
+        outputs.push(Output::Store(vec![record]));
+        outputs.extend(self.checkpoint());
+        outputs
     }
 
     /// Numbers what was read, and reads on.

@@ -39,6 +39,7 @@ fn session(header_token: Option<&str>) -> Session {
         resume_window: Duration::from_secs(600),
         spans_max: 1000,
         settle_after: Duration::from_secs(3600),
+        followed_max: 3,
     };
     Session::new(config, at(0), header_token.map(Secret::new))
 }
@@ -609,4 +610,19 @@ fn a_session_that_has_settled_needs_no_journal_to_know_that_its_client_has_every
     let next = LogRecord::Follow(follow(2, 2));
     assert_eq!(resumed(1, &[settled, &next]), (Some(job(2)), 1, vec![job(2)]));
     assert_eq!(resumed(1, &[&next, settled]), (Some(job(2)), 1, vec![job(2)]), "it was promised before");
+}
+
+/// ARCP §7.6, §14: what a client makes a host follow is bounded.
+#[test]
+fn a_session_that_follows_as_much_as_it_may_is_refused_a_subscription() {
+    let mut session = open(&["subscribe"]);
+    let subscribe = |n| frame("job.subscribe", json!({ "job_id": job(n) }));
+    submitted(&mut session, 1, true);
+    for n in [2, 3] {
+        assert_eq!(handle(&mut session, 0, subscribe(n)), [format!("subscribe {}", job(n))]);
+    }
+    let refused = handle(&mut session, 0, subscribe(4));
+    assert_eq!(refused, ["log INTERNAL_ERROR", "job.error INTERNAL_ERROR"]);
+    handle(&mut session, 0, ended(1));
+    assert_eq!(handle(&mut session, 0, subscribe(4)), [format!("subscribe {}", job(4))]);
 }
