@@ -128,6 +128,24 @@ impl Bare {
         }
     }
 
+    /// Answers pings until it is dropped.
+    pub async fn answer_pings(&mut self) {
+        loop {
+            let text = self.text().await;
+            let frame: serde_json::Value = serde_json::from_str(&text).expect("a frame is JSON");
+            if frame["type"] == "session.ping" {
+                let pong = serde_json::json!({
+                    "arcp": "1.1",
+                    "id": "01BENCH0000000000000000000",
+                    "type": "session.pong",
+                    "session_id": self.session_id,
+                    "payload": { "ping_nonce": frame["payload"]["nonce"], "received_at": frame["timestamp"] },
+                });
+                self.transport.send(pong.to_string()).await.expect("the host reads");
+            }
+        }
+    }
+
     /// Waits for a frame of this type.
     pub async fn wait(&mut self, kind: &str) {
         loop {

@@ -45,8 +45,9 @@ fn main() {
     println!("| what | measured | goal |\n|---|---|---|");
     println!("| others on this machine: load average of the last minute, before | {} | ~0 |", load_average());
     type Part = fn(&tokio::runtime::Runtime) -> Vec<Row>;
-    let parts: [(&str, Part); 10] = [
+    let parts: [(&str, Part); 12] = [
         ("gate", |_| pieces::gate()),
+        ("frame", |_| pieces::frame()),
         ("call", |runtime| runtime.block_on(pieces::denied_call())),
         ("sandbox", |runtime| runtime.block_on(pieces::sandbox())),
         ("echo", |runtime| runtime.block_on(load::echo())),
@@ -54,6 +55,7 @@ fn main() {
         ("restart", |runtime| runtime.block_on(restart::restart())),
         ("stores", |runtime| runtime.block_on(restart::stores())),
         ("stream", |runtime| runtime.block_on(stream::stream())),
+        ("idle", |runtime| runtime.block_on(stream::idle())),
         ("memory", |runtime| runtime.block_on(memory::memory())),
         ("peers", |runtime| runtime.block_on(peers::python())),
     ];

@@ -23,7 +23,9 @@ use leasehold_core::{
     id::{JobId, Principal, SessionId, Ulid},
     job::record::{Accepted, Seed},
     lease::{Authority, Lease, gate::Gate, operation::Stat},
-    protocol::{json::Json, trace::TraceId},
+    protocol::{client::decode, json::Json, server::Stamp, trace::TraceId},
+    secret::Secret,
+    session::{Input, Output, Session, SessionConfig, Welcomed},
     time::Timestamp,
 };
 use leasehold_tests::agents_dir;
@@ -41,6 +43,44 @@ fn fifty_patterns() -> Lease {
         patterns.push(format!("/data/{n}/index.json"));
     }
     Lease::parse(&BTreeMap::from([("fs.read".to_owned(), patterns)])).expect("these are patterns")
+}
+
+/// One frame through a session: read, answered, and the answer written.
+pub fn frame() -> Vec<Row> {
+    let second = std::time::Duration::from_secs(1);
+    let config = SessionConfig {
+        handshake_timeout: second,
+        heartbeat_interval: second,
+        resume_window: second,
+        spans_max: 1000,
+        settle_after: second,
+        followed_max: 1000,
+    };
+    let (now, ulid) = (Timestamp::from_millis(0), Ulid::from_parts(0, 1));
+    let mut session = Session::new(config, now, None);
+    let hello = r#"{"arcp":"1.1","id":"h","type":"session.hello","payload":{"auth":{"scheme":"none"}}}"#;
+    session.handle(now, ulid, Input::Frame(decode(hello)));
+    let (principal, resume_token) = (Principal::new("bench"), Secret::new("token"));
+    let welcomed = Welcomed { principal, resume_token, agents: vec![], resumed: None };
+    session.handle(now, ulid, Input::Authenticated(Ok(welcomed)));
+    let stamp = Stamp { id: ulid, now, session_id: SessionId::new(ulid), dialect: session.dialect() };
+    let mut time = |text: &str, answered: bool| {
+        each(100_000, || {
+            let outputs = session.handle(now, ulid, Input::Frame(decode(black_box(text))));
+            let frames = outputs.iter().filter_map(|output| match output {
+                Output::Send(message) => Some(message.encode(&stamp)),
+                _ => None,
+            });
+            assert_eq!(black_box(frames.count()) == 1, answered);
+        })
+    };
+    let ping = r#"{"arcp":"1.1","id":"msg_1","type":"session.ping","session_id":"s","payload":{"nonce":"n"}}"#;
+    let submit = r#"{"arcp":"1.1","id":"msg_1","type":"job.submit","session_id":"s","payload":{"agent":"echo",
+        "input":{"n":1},"lease_request":{"fs.read":["/workspace/**"]}}}"#;
+    vec![
+        Row::new("a ping through a session: read, handled, its pong written", shown(time(ping, true)), "< 10 µs"),
+        Row::new("a submission through a session: read and checked", shown(time(submit, false)), "< 10 µs"),
+    ]
 }
 
 /// One decision of the gate, from parsed operation to permit or refusal.

@@ -51,6 +51,14 @@ impl Program {
         Self { child, url, ready: begun.elapsed() }
     }
 
+    /// The time this process has had of the cores, in ticks of 10 ms.
+    pub fn ticks(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        // The name may hold anything; what follows it are numbers, the 12th and 13th of them user and system time.
+        let numbers = text.rsplit_once(')').expect("a name").1.split_whitespace();
+        numbers.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
     /// What belongs to this process alone, in bytes.
     pub fn private_bytes(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).expect("it runs");

@@ -1,6 +1,6 @@
 //! Many events: one job's to one session, and to many that watch it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
@@ -45,6 +45,25 @@ pub async fn stream() -> Vec<Row> {
         Row::new("100,000 events of one job to its session, SQLite FULL: events/s", format!("{live:.0}"), "≥ 40,000"),
         Row::new("20,000 events of a job to 10 that watch it: deliveries/s", format!("{watched:.0}"), "≥ 120,000"),
     ]
+}
+
+/// What sessions cost that do nothing but show that they are there (ARCP §6.4), every 15 seconds by default.
+pub async fn idle() -> Vec<Row> {
+    const SESSIONS: usize = 1000;
+    const SPELL: Duration = Duration::from_secs(45);
+    let (agents, data) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let host = Program::leasehold(agents.path(), &data.path().join("host"));
+    let mut sessions = JoinSet::new();
+    for _ in 0..SESSIONS {
+        let mut session = Bare::offering(&host.url, TOKEN, &["heartbeat"]).await;
+        sessions.spawn(async move { session.answer_pings().await });
+    }
+    let (before, begun) = (host.ticks(), Instant::now());
+    tokio::time::sleep(SPELL).await;
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    let share = (host.ticks() - before) as f64 / begun.elapsed().as_secs_f64();
+    assert_eq!(sessions.len(), SESSIONS, "none was given up");
+    vec![Row::new("1,000 idle sessions that answer pings: share of a core", format!("{share:.1} %"), "< 3 %")]
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate")]
