@@ -95,6 +95,18 @@ impl fmt::Display for Amount {
     }
 }
 
+/// Whether a metric is the host's own report of what is left of a budget (§9.6).
+#[must_use]
+pub fn is_budget_report(metric: &str) -> bool {
+    metric == "cost.budget" || metric.starts_with("cost.budget.")
+}
+
+/// Whether a metric is a cost, which counts against a budget in its unit (§9.6).
+#[must_use]
+pub fn is_cost(metric: &str) -> bool {
+    metric.starts_with("cost.") && !is_budget_report(metric)
+}
+
 /// Parses a number an agent reports: digits, at most one point between digits, an optional leading minus.
 ///
 /// No exponent, no plus, no blank, no `NaN`, at most 28 digits, so that the

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::{
     log::{Checkpoint, Follow, Left, LogRecord, Opened, Span, Standing},
-    outbox::{Delivery, ENDED_MAX, Outbox, ReadFrom},
+    outbox::{Delivery, Ended, Outbox, ReadFrom},
 };
 use crate::{
     id::JobId,
@@ -45,7 +45,7 @@ pub struct History {
     settled: Option<u64>,
     /// How much has been written since the newest checkpoint.
     written: usize,
-    ended: VecDeque<(JobId, u64)>,
+    ended: Ended,
 }
 
 /// How far a followed job has come.
@@ -188,7 +188,7 @@ impl History {
             let until = if let Until::Position(until) = until { until } else { u64::MAX };
             return Some(Search { job_id, seq, after: later.unwrap_or(until), outbox: None });
         }
-        let mut outbox = Outbox::restored(opened.features.clone(), first - 1, 0, VecDeque::new());
+        let mut outbox = Outbox::restored(opened.features.clone(), first - 1, 0, Ended::default());
         outbox.stand(Standing { follow: self.follows[follow].clone(), given: after, last_seq: 0 });
         outbox.enter(job_id, first);
         Some(Search { job_id, seq, after, outbox: Some(Box::new(outbox)) })
@@ -265,14 +265,7 @@ impl History {
         }
         // Unless that was its end, other jobs have been told since.
         if let Some(place) = self.standing.remove(&job_id).filter(|place| place.last_seq > 0) {
-            self.remember(job_id, place.last_seq);
-        }
-    }
-
-    fn remember(&mut self, job_id: JobId, last_seq: u64) {
-        self.ended.push_back((job_id, last_seq));
-        if self.ended.len() > ENDED_MAX {
-            self.ended.pop_front();
+            self.ended.push(job_id, place.last_seq);
         }
     }
 
@@ -302,7 +295,7 @@ impl History {
         (place.given, place.last_seq) = (left.at, next - 1);
         if left.ended {
             self.standing.remove(&job_id);
-            self.remember(job_id, next - 1);
+            self.ended.push(job_id, next - 1);
         }
     }
 

@@ -365,7 +365,7 @@ impl Open {
                 let mut outputs = vec![Output::Send(ServerMessage::Accepted(Box::new(message)))];
                 let record = LogRecord::Follow(follow);
                 if begun {
-                    outputs.extend(self.read(job_id));
+                    outputs.extend(self.read(job_id, false));
                 }
                 match (begun, fresh) {
                     (false, _) => {
@@ -442,9 +442,9 @@ impl Open {
     }
 
     /// Begins to read a job that the session has begun to follow.
-    fn read(&mut self, job_id: JobId) -> Option<Output> {
+    fn read(&mut self, job_id: JobId, pause: bool) -> Option<Output> {
         let turn = self.outbox.turn(job_id)?;
-        Some(Output::Read { job_id, turn, from: self.outbox.begin(job_id), wait: true, pause: false })
+        Some(Output::Read { job_id, turn, from: self.outbox.begin(job_id), wait: true, pause })
     }
 
     /// Answers a subscription, and begins to tell of the job (§7.6).
@@ -488,11 +488,7 @@ impl Open {
         let unread = self.outbox.turn(job_id);
         self.outbox.drop(job_id);
         self.outbox.follow(follow.clone());
-        let read = self.read(job_id).map(|read| match read {
-            Output::Read { job_id, turn, from, wait, .. } => Output::Read { job_id, turn, from, wait, pause: true },
-            other => other,
-        });
-        outputs.extend(read);
+        outputs.extend(self.read(job_id, true));
         self.held.push_back(Held { outputs, answers: false });
         let unread = unread.map(|turn| Output::Unread { turn });
         unread.into_iter().chain([Output::Store(vec![LogRecord::Follow(follow)])]).collect()
@@ -591,7 +587,7 @@ impl Open {
             Ok(None) => {
                 let mut jobs: Vec<JobId> = self.outbox.followed().collect();
                 jobs.sort_unstable();
-                let mut outputs: Vec<Output> = jobs.into_iter().filter_map(|job_id| self.read(job_id)).collect();
+                let mut outputs: Vec<Output> = jobs.into_iter().filter_map(|job_id| self.read(job_id, false)).collect();
                 outputs.extend(self.checkpoint());
                 for job_id in std::mem::take(&mut self.unsubscribing) {
                     outputs.extend(self.end_subscription(job_id));

@@ -36,8 +36,24 @@ pub struct Outbox {
     turns: u64,
     /// How much has been written since the last checkpoint.
     written: usize,
-    /// The last numbers of jobs that ended, newest last, for listings.
-    ended: VecDeque<(JobId, u64)>,
+    ended: Ended,
+}
+
+/// The last numbers of jobs that are told no more, newest last, for listings.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ended(VecDeque<(JobId, u64)>);
+
+impl Ended {
+    pub(super) fn push(&mut self, job_id: JobId, last_seq: u64) {
+        self.0.push_back((job_id, last_seq));
+        if self.0.len() > ENDED_MAX {
+            self.0.pop_front();
+        }
+    }
+
+    fn last_seq_of(&self, job_id: JobId) -> Option<u64> {
+        self.0.iter().rev().find(|(id, _)| *id == job_id).map(|(_, seq)| *seq)
+    }
 }
 
 /// A job whose records this session is given.
@@ -91,7 +107,7 @@ pub enum ReadFrom {
 }
 
 /// How many ended jobs a session remembers the last number of.
-pub(super) const ENDED_MAX: usize = 1024;
+const ENDED_MAX: usize = 1024;
 
 /// The most of a streamed result that is put together for a client without `result_chunk`.
 const GATHERED_BYTES_MAX: usize = 256 << 10;
@@ -107,7 +123,7 @@ impl Outbox {
     }
 
     /// Goes on with a stream after `last_seq`.
-    pub(super) fn restored(features: Features, last_seq: u64, written: usize, ended: VecDeque<(JobId, u64)>) -> Self {
+    pub(super) fn restored(features: Features, last_seq: u64, written: usize, ended: Ended) -> Self {
         Self { last_seq, features, written, ended, ..Self::default() }
     }
 
@@ -171,7 +187,7 @@ impl Outbox {
             open.left = Left { at, ended: true };
         }
         if last_seq > 0 {
-            self.remember(job_id, last_seq);
+            self.ended.push(job_id, last_seq);
         }
         self.written += 1;
         Some(LogRecord::Unfollow { job_id, at, next: self.last_seq + 1 })
@@ -183,13 +199,6 @@ impl Outbox {
         // Should it be followed again, that is another span.
         if let Some(open) = self.open.as_mut().filter(|open| open.job_id == job_id) {
             open.left.ended = true;
-        }
-    }
-
-    fn remember(&mut self, job_id: JobId, last_seq: u64) {
-        self.ended.push_back((job_id, last_seq));
-        if self.ended.len() > ENDED_MAX {
-            self.ended.pop_front();
         }
     }
 
@@ -239,8 +248,8 @@ impl Outbox {
     /// The number of the newest message of a job, 0 if there is none yet.
     #[must_use]
     pub fn last_seq_of(&self, job_id: JobId) -> u64 {
-        let ended = || self.ended.iter().rev().find(|(id, _)| *id == job_id).map(|(_, seq)| *seq);
-        self.jobs.get(&job_id).map(|job| job.last_seq).or_else(ended).unwrap_or(0)
+        let followed = self.jobs.get(&job_id).map(|job| job.last_seq);
+        followed.or_else(|| self.ended.last_seq_of(job_id)).unwrap_or(0)
     }
 
     /// Whether the newest message was a job's last.
@@ -313,10 +322,7 @@ impl Outbox {
                 let place = place();
                 let (terminal, request) = (terminal(end, job.gathered.take()), job.follow.request.clone());
                 self.jobs.remove(&job_id);
-                self.ended.push_back((job_id, place.event_seq));
-                if self.ended.len() > ENDED_MAX {
-                    self.ended.pop_front();
-                }
+                self.ended.push(job_id, place.event_seq);
                 messages.push(ServerMessage::Terminal { place, request, completed_at: at, terminal });
             }
             Record::Event { event: Event::ResultChunk { data, encoding, .. }, .. } if gathers => {

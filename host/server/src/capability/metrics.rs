@@ -1,7 +1,7 @@
 //! The interface `metrics`: figures, money among them (ARCP §8.2, §9.6).
 
 use leasehold_core::{
-    lease::amount::{Currency, Decimal, parse_decimal},
+    lease::amount::{Currency, Decimal, is_budget_report, is_cost, parse_decimal},
     protocol::event::{Event, Level},
 };
 
@@ -45,11 +45,11 @@ impl metrics::Host for JobCtx {
                 "a dimension has at most {KEY_BYTES_MAX} bytes of name and {VALUE_BYTES_MAX} bytes of value"
             )));
         }
-        if name == "cost.budget" || name.starts_with("cost.budget.") {
+        if is_budget_report(&name) {
             return Err(invalid("the host itself reports what is left of a budget"));
         }
         let number = parse_decimal(&value).map_err(|error| invalid(format!("the value of `{name}`: {error}")))?;
-        let is_cost = name.starts_with("cost.");
+        let is_cost = is_cost(&name);
         if is_cost && number.is_sign_negative() && !number.is_zero() {
             return Err(invalid(format!("`{name}` is a cost and {value} is negative; nothing was counted")));
         }

@@ -82,25 +82,20 @@ impl View {
 
     /// Says that a job was accepted, and under which lease.
     pub fn accepted(&self, accepted: &client::Accepted) {
-        if self.as_json {
-            output::line(&json!({ "type": "job.accepted", "job_id": accepted.job_id, "payload": accepted.payload }));
-            return;
-        }
-        self.begin("accepted", accepted);
+        self.begin("job.accepted", "accepted", accepted);
     }
 
     /// Says that a job of another session is watched.
     pub fn subscribed(&self, subscribed: &client::Accepted) {
-        if self.as_json {
-            let client::Accepted { job_id, payload } = subscribed;
-            output::line(&json!({ "type": "job.subscribed", "job_id": job_id, "payload": payload }));
-            return;
-        }
         let status = subscribed.payload["current_status"].as_str().unwrap_or_default();
-        self.begin(&clean(status), subscribed);
+        self.begin("job.subscribed", &clean(status), subscribed);
     }
 
-    fn begin(&self, what: &str, accepted: &client::Accepted) {
+    fn begin(&self, kind: &str, what: &str, accepted: &client::Accepted) {
+        if self.as_json {
+            output::line(&json!({ "type": kind, "job_id": accepted.job_id, "payload": accepted.payload }));
+            return;
+        }
         let agent = accepted.payload["agent"].as_str().unwrap_or_default();
         self.say(&format!("{} {} as {}", style(what).bold(), clean(agent), clean(&accepted.job_id)));
         let lease = accepted.payload["lease"].as_object();

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{ClientArgs, Failure, HostArgs, follow, output, tickets};
 use crate::{
-    client::{Client, ClientInfo, Submit},
+    client::{Client, ClientError, ClientInfo, Resume, Submit},
     host::{Host, Parts},
     project,
     sandbox::limits::Limits,
@@ -233,17 +232,20 @@ pub async fn list(args: JobsArgs) -> Result<(), Failure> {
 
 /// Connects to the host that the flags name.
 pub async fn connect(args: &ClientArgs) -> Result<Client, Failure> {
+    Ok(open(args, None).await?)
+}
+
+/// Connects to the host that the flags name, and comes back to a session there if it is said to which.
+pub async fn open(args: &ClientArgs, resume: Option<Resume>) -> Result<Client, ClientError> {
     let token = args.token.as_ref().map(leasehold_core::secret::Secret::expose);
-    Ok(Client::connect_ws(&args.url, token, ClientInfo::default()).await?)
+    Client::connect_ws(&args.url, token, ClientInfo { resume, ..ClientInfo::default() }).await
 }
 
 /// Reads JSON from the flag itself, from `@FILE`, or from `-`, standard input.
 fn parse_json(flag: &str, text: &str) -> Result<Value, Failure> {
     let (source, text) = if text == "-" {
-        let mut read = String::new();
-        let outcome = std::io::stdin().read_to_string(&mut read);
-        outcome.map_err(|error| Failure::Usage(format!("{flag} -: {error}")))?;
-        ("standard input".to_owned(), read)
+        let read = std::io::read_to_string(std::io::stdin());
+        ("standard input".to_owned(), read.map_err(|error| Failure::Usage(format!("{flag} -: {error}")))?)
     } else if let Some(path) = text.strip_prefix('@') {
         let read = fs::read_to_string(path).map_err(|error| Failure::Usage(format!("{flag} @{path}: {error}")))?;
         (path.to_owned(), read)

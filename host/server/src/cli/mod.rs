@@ -190,9 +190,13 @@ impl HostArgs {
 
 /// Where compiled agents of this user are kept, if the user has a home.
 fn user_cache() -> Option<PathBuf> {
+    Some(user_folder("XDG_CACHE_HOME", ".cache")?.join("leasehold/compiled"))
+}
+
+/// The folder that a variable names, or the one that is meant in the user's home if it is not set.
+fn user_folder(variable: &str, in_home: &str) -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
-    Some(base.join("leasehold/compiled"))
+    absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(in_home)))
 }
 
 /// Which host a client command talks to.

@@ -1,13 +1,13 @@
 //! `tail`, `cancel` and `send`: a job that another program submitted, and the bare wire.
 
-use std::{io::Read as _, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::{ClientArgs, Failure, follow, jobs, output, tickets};
-use crate::client::{self, Client, ClientError, ClientInfo};
+use crate::client::{self, ClientError};
 
 /// `leasehold tail`
 #[derive(Debug, Args)]
@@ -77,9 +77,7 @@ pub async fn tail(args: TailArgs) -> Result<(), Failure> {
 pub async fn cancel(args: CancelArgs) -> Result<(), Failure> {
     let mut client = match tickets::find(&args.job_id, &args.client.url) {
         Some(resume) => {
-            let token = args.client.token.as_ref().map(leasehold_core::secret::Secret::expose);
-            let info = ClientInfo { resume: Some(resume), ..ClientInfo::default() };
-            match Client::connect_ws(&args.client.url, token, info).await {
+            match jobs::open(&args.client, Some(resume)).await {
                 // Its time is over. The policy may let any session of the principal cancel.
                 Err(ClientError::Refused { .. }) => {
                     tickets::forget(&args.job_id);
@@ -107,12 +105,11 @@ pub async fn cancel(args: CancelArgs) -> Result<(), Failure> {
 /// Sends one envelope as it is, and prints every frame that comes back.
 pub async fn send(args: SendArgs) -> Result<(), Failure> {
     let from = args.envelope.display().to_string();
-    let mut text = String::new();
     let read = match from.as_str() {
-        "-" => std::io::stdin().read_to_string(&mut text).map(drop),
-        _ => std::fs::read_to_string(&args.envelope).map(|read| text = read),
+        "-" => std::io::read_to_string(std::io::stdin()),
+        _ => std::fs::read_to_string(&args.envelope),
     };
-    read.map_err(|error| Failure::Usage(format!("{from}: {error}")))?;
+    let text = read.map_err(|error| Failure::Usage(format!("{from}: {error}")))?;
     let mut envelope: Map<String, Value> =
         serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{from}: not a JSON object: {error}")))?;
     let Some(Value::String(kind)) = envelope.remove("type") else {

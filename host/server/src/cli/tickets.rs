@@ -5,7 +5,6 @@
 //! window is over, and is removed then.
 
 use std::{
-    env,
     fs::{self, OpenOptions},
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -15,7 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Failure;
+use super::{Failure, user_folder};
 use crate::{
     client::{Client, Resume},
     clock::Clock,
@@ -33,9 +32,7 @@ struct Ticket {
 
 /// Where they are kept, if the user has a home.
 fn folder() -> Option<PathBuf> {
-    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
-    Some(base.join("leasehold/sessions"))
+    Some(user_folder("XDG_STATE_HOME", ".local/state")?.join("leasehold/sessions"))
 }
 
 fn file(job_id: &str) -> Option<PathBuf> {

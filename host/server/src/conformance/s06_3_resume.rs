@@ -35,6 +35,15 @@ async fn chatty(wire: &mut Wire, count: u64) -> Result<Vec<Value>> {
     wire.follow(&job).await
 }
 
+/// A session whose connection was dropped after a job of `count` events: all that was told, how it is found again, and
+/// its newest number.
+async fn dropped(target: &Target, count: u64) -> Result<(Vec<Value>, Ticket, u64)> {
+    target.shared()?;
+    let mut wire = target.open().await?;
+    let told = chatty(&mut wire, count).await?;
+    Ok((told, wire.ticket()?, wire.last_seq()))
+}
+
 /// The next `count` frames of the stream.
 async fn numbered(wire: &mut Wire, count: usize) -> Result<Vec<Value>> {
     let mut frames = Vec::new();
@@ -55,11 +64,7 @@ fn is_same(before: &[Value], after: &[Value]) -> Result<()> {
 }
 
 async fn a_replay(target: &Target) -> Result<()> {
-    target.shared()?;
-    let mut wire = target.open().await?;
-    let before = chatty(&mut wire, 5).await?;
-    let ticket = wire.ticket()?;
-    drop(wire);
+    let (before, ticket, _) = dropped(target, 5).await?;
     let last = before[1]["event_seq"].as_u64().context("an event has a number")?;
     let mut wire = target.resume(&ticket, last).await?;
     ensure!(wire.ticket()?.resume_token != ticket.resume_token, "the resume token does not rotate");
@@ -70,11 +75,7 @@ async fn a_replay(target: &Target) -> Result<()> {
 
 /// Resumes with these members in the hello.
 async fn worded(target: &Target, members: impl FnOnce(&Ticket, u64) -> Value) -> Result<()> {
-    target.shared()?;
-    let mut wire = target.open().await?;
-    let before = chatty(&mut wire, 3).await?;
-    let ticket = wire.ticket()?;
-    drop(wire);
+    let (before, ticket, _) = dropped(target, 3).await?;
     let last = before[0]["event_seq"].as_u64().context("an event has a number")?;
     let mut hello = target.hello();
     if let (Some(hello), Value::Object(members)) = (hello.as_object_mut(), members(&ticket, last)) {
@@ -102,11 +103,7 @@ async fn as_ruby(target: &Target) -> Result<()> {
 }
 
 async fn a_message(target: &Target) -> Result<()> {
-    target.shared()?;
-    let mut wire = target.open().await?;
-    let before = chatty(&mut wire, 3).await?;
-    let ticket = wire.ticket()?;
-    drop(wire);
+    let (before, ticket, _) = dropped(target, 3).await?;
     let last = before[0]["event_seq"].as_u64().context("an event has a number")?;
     let mut refusals = Vec::new();
     for form in [Form::First, Form::After] {
@@ -127,11 +124,7 @@ async fn a_message(target: &Target) -> Result<()> {
 }
 
 async fn nothing_again(target: &Target) -> Result<()> {
-    target.shared()?;
-    let mut wire = target.open().await?;
-    chatty(&mut wire, 3).await?;
-    let (ticket, last) = (wire.ticket()?, wire.last_seq());
-    drop(wire);
+    let (_, ticket, last) = dropped(target, 3).await?;
     let mut wire = target.resume(&ticket, last).await?;
     let more = wire.settle().await?;
     ensure!(more.is_empty(), "the runtime tells {} frames again", more.len());
@@ -139,11 +132,7 @@ async fn nothing_again(target: &Target) -> Result<()> {
 }
 
 async fn too_much(target: &Target) -> Result<()> {
-    target.shared()?;
-    let mut wire = target.open().await?;
-    chatty(&mut wire, 1).await?;
-    let (ticket, last) = (wire.ticket()?, wire.last_seq());
-    drop(wire);
+    let (_, ticket, last) = dropped(target, 1).await?;
     match target.try_resume(Form::Hello, target.hello(), &ticket, last + 1000).await? {
         Ok(mut wire) => {
             let more = wire.settle().await?;
@@ -158,11 +147,7 @@ async fn too_much(target: &Target) -> Result<()> {
 }
 
 async fn an_old_token(target: &Target) -> Result<()> {
-    target.shared()?;
-    let mut wire = target.open().await?;
-    chatty(&mut wire, 1).await?;
-    let (old, last) = (wire.ticket()?, wire.last_seq());
-    drop(wire);
+    let (_, old, last) = dropped(target, 1).await?;
     let mut wire = target.resume(&old, last).await?;
     chatty(&mut wire, 1).await?;
     let (new, last) = (wire.ticket()?, wire.last_seq());
@@ -172,11 +157,7 @@ async fn an_old_token(target: &Target) -> Result<()> {
 }
 
 async fn a_made_up_token(target: &Target) -> Result<()> {
-    target.shared()?;
-    let mut wire = target.open().await?;
-    chatty(&mut wire, 1).await?;
-    let (mut ticket, last) = (wire.ticket()?, wire.last_seq());
-    drop(wire);
+    let (_, mut ticket, last) = dropped(target, 1).await?;
     ticket.resume_token = "rt_made_up".to_owned();
     target.is_refused_resume(target.hello(), &ticket, last).await?;
     let mut wire = target.connect().await?;
@@ -196,10 +177,7 @@ async fn a_made_up_token(target: &Target) -> Result<()> {
 async fn a_stolen_token(target: &Target) -> Result<()> {
     target.shared()?;
     let other = target.hello_of(Some(target.other_token()?), &FEATURES);
-    let mut wire = target.open().await?;
-    chatty(&mut wire, 1).await?;
-    let (ticket, last) = (wire.ticket()?, wire.last_seq());
-    drop(wire);
+    let (_, ticket, last) = dropped(target, 1).await?;
     // Without a hello nobody says whose token it is, so that form proves nothing.
     for form in [Form::Hello, Form::After] {
         let refused = target.try_resume(form, other.clone(), &ticket, last).await?.is_err();

@@ -3,9 +3,9 @@
 use leasehold_core::{
     error::{ErrorCode, Refusal},
     id::{JobId, Principal, SessionId},
-    job::record::{Accepted, Record},
+    job::record::Record,
     lease::{
-        amount::{Budget, Currency},
+        amount::{Budget, Currency, is_cost},
         ledger::Ledger,
     },
     protocol::{client::unknown_job, event::Event, server::JobSummary, status::Status},
@@ -32,7 +32,9 @@ impl Jobs {
     /// `JOB_NOT_FOUND` if there is none, `PERMISSION_DENIED` if it is another principal's and the policy does not say
     /// that this one may.
     pub async fn watchable(&self, principal: &Principal, job_id: JobId) -> Result<Watchable, Refusal> {
-        let Some(accepted) = self.accepted(job_id).await? else { return Err(unknown_job(&job_id.to_string())) };
+        let store = &*self.world.store;
+        let accepted = journal::accepted(store, &journal::stream(job_id)).await.map_err(|error| broken(&error))?;
+        let Some(accepted) = accepted else { return Err(unknown_job(&job_id.to_string())) };
         let owner = &accepted.principal;
         if !self.policy.may_observe(principal, owner) {
             tracing::warn!(%principal, %job_id, %owner, "subscription denied");
@@ -45,7 +47,6 @@ impl Jobs {
             Some(summary) => summary,
             // So long ago that it is not listed any more.
             None => {
-                let store = &*self.world.store;
                 let before = journal::newest(store, job_id).await.map_err(|error| broken(&error))?;
                 let newest = journal::page(store, job_id, before).await.map_err(|error| broken(&error))?.pop();
                 let status = match newest {
@@ -57,11 +58,6 @@ impl Jobs {
             }
         };
         Ok(Watchable { summary, session_id: accepted.session_id, budget: accepted.authority.lease.budget().clone() })
-    }
-
-    async fn accepted(&self, job_id: JobId) -> Result<Option<Accepted>, Refusal> {
-        let accepted = journal::accepted(&*self.world.store, &journal::stream(job_id)).await;
-        accepted.map_err(|error| broken(&error))
     }
 
     /// The newest position in a job's journal, after which it is told live.
@@ -88,8 +84,7 @@ impl Jobs {
             after = Position::new(*last);
             for (_, record) in page {
                 if let Record::Event { event: Event::Metric { name, value, unit: Some(unit), .. }, .. } = record
-                    && name.starts_with("cost.")
-                    && !name.starts_with("cost.budget.")
+                    && is_cost(&name)
                     && let Ok(currency) = Currency::parse(&unit)
                 {
                     // A negative one was never written.

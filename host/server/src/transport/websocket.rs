@@ -124,8 +124,7 @@ where
     // A listener that cannot say where it listens is treated as the one that needs more care.
     let loopback = listener.local_addr().map_or(true, |address| address.ip().is_loopback());
     let connections_max = config.connections_max;
-    let connections = Arc::new(Semaphore::new(connections_max as usize));
-    let handshakes = Arc::new(Semaphore::new(config.handshakes_max as usize));
+    let places = Places::new(&config);
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let door = Arc::new(Door { hosts: Hosts::new(config.allowed_hosts.as_deref(), loopback), config });
     loop {
@@ -147,10 +146,9 @@ where
                 }
             }
         };
-        let places = [&connections, &handshakes].map(|places| Arc::clone(places).try_acquire_owned());
-        let (permit, handshake) = match places {
-            [Ok(permit), Ok(handshake)] => (permit, Some(handshake)),
-            _ => match Arc::clone(&refusals).try_acquire_owned() {
+        let (permit, handshake) = match places.take() {
+            Some((permit, handshake)) => (permit, Some(handshake)),
+            None => match Arc::clone(&refusals).try_acquire_owned() {
                 Ok(permit) => (permit, None),
                 Err(_) => continue,
             },
@@ -160,7 +158,7 @@ where
     }
     drop(listener);
     // Every permit back means every connection over; the semaphore is never closed.
-    let _ = connections.acquire_many(connections_max).await;
+    let _ = places.connections.acquire_many(connections_max).await;
 }
 
 /// Connects to a host as its client. `wss` is not spoken here; it ends in front of a host.
@@ -609,6 +607,25 @@ async fn upgrade(guest: Guest, door: &Door) -> Option<Transport> {
     Some(Transport::new(peer, Wire::WebSocket(Box::new(socket))))
 }
 
+/// How many connections there may be, and how many of them that have not been admitted.
+struct Places {
+    connections: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new(config: &WebSocketConfig) -> Self {
+        let places = |max: u32| Arc::new(Semaphore::new(max as usize));
+        Self { connections: places(config.connections_max), handshakes: places(config.handshakes_max) }
+    }
+
+    /// A place among both, if there is one.
+    fn take(&self) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let connection = Arc::clone(&self.connections).try_acquire_owned().ok()?;
+        Some((connection, Arc::clone(&self.handshakes).try_acquire_owned().ok()?))
+    }
+}
+
 /// A host's place in the HTTP server of another program, which accepts the connections.
 ///
 /// It bounds and checks them as a listener does. It cannot know where that
@@ -616,18 +633,16 @@ async fn upgrade(guest: Guest, door: &Door) -> Option<Transport> {
 /// the names of loopback only.
 pub struct Route {
     door: Arc<Door>,
-    connections: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Route {
     /// Makes a place for connections that are bounded and checked as `config` says.
     #[must_use]
     pub fn new(config: WebSocketConfig) -> Self {
-        let [connections, handshakes] =
-            [config.connections_max, config.handshakes_max].map(|max| Arc::new(Semaphore::new(max as usize)));
+        let places = Places::new(&config);
         let door = Door { hosts: Hosts::new(config.allowed_hosts.as_deref(), true), config };
-        Self { door: Arc::new(door), connections, handshakes }
+        Self { door: Arc::new(door), places }
     }
 
     /// Answers a request of a peer. If it upgrades, `handler` serves it, in a task of its own.
@@ -636,11 +651,7 @@ impl Route {
         H: FnOnce(Transport) -> F + Send + 'static,
         F: Future<Output = ()> + Send,
     {
-        let places = [&self.connections, &self.handshakes].map(|places| Arc::clone(places).try_acquire_owned());
-        let (permit, handshake) = match places {
-            [Ok(permit), Ok(handshake)] => (Some(permit), Some(handshake)),
-            _ => (None, None),
-        };
+        let (permit, handshake) = self.places.take().unzip();
         let (response, asked) = self.door.answer(request, remote, handshake.is_none());
         if let Some((upgraded, peer)) = asked {
             let door = Arc::clone(&self.door);
