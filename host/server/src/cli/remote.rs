@@ -79,7 +79,7 @@ pub async fn cancel(args: CancelArgs) -> Result<(), Failure> {
         Some(resume) => {
             match jobs::open(&args.client, Some(resume)).await {
                 // Its time is over. The policy may let any session of the principal cancel.
-                Err(ClientError::Refused { .. }) => {
+                Err(ClientError::Refused { retryable: false, .. }) => {
                     tickets::forget(&args.job_id);
                     jobs::connect(&args.client).await?
                 }
