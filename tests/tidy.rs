@@ -10,9 +10,10 @@ use std::{
 const CORE: [&str; 8] = ["error", "secret", "time", "id", "lease", "protocol", "job", "session"];
 
 /// The server, from the bottom up.
-const SERVER: [&str; 25] = [
+const SERVER: [&str; 26] = [
     "clock",
     "rate",
+    "secrets",
     "store",
     "transport",
     "client",

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use leasehold::{config::TokenSource, transport::websocket};
+use leasehold::{secrets::SecretSource, transport::websocket};
 use leasehold_core::secret::Secret;
 use leasehold_tests::{RawClient, TestHost, within};
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ async fn a_token_is_in_no_log_no_file_and_no_answer() {
     let host = TestHost::builder()
         .sqlite()
         .config(|config| {
-            config.tokens.insert("carol".to_owned(), TokenSource::Text(Secret::new(TOKEN)));
+            config.tokens.insert("carol".to_owned(), SecretSource::Text(Secret::new(TOKEN)));
             config.server.data = data_dir;
         })
         .start()

@@ -11,9 +11,10 @@ use std::{
 use leasehold::{
     client::{Client, ClientInfo},
     clock::{Clock, Hands},
-    config::{Config, MountEntry, MountMode, PolicyEntry, TokenSource},
+    config::{Config, MountEntry, MountMode, PolicyEntry},
     host::{Host, Parts},
     sandbox::limits::Limits,
+    secrets::SecretSource,
     store::{
         Store,
         memory::Memory,
@@ -70,7 +71,7 @@ impl Default for Builder {
         // Under a clock that stands still there would never be another answer.
         config.server.answers_per_sec = u32::MAX;
         for name in [ALICE, BOB] {
-            config.tokens.insert(name.to_owned(), TokenSource::Text(Secret::new(token(name))));
+            config.tokens.insert(name.to_owned(), SecretSource::Text(Secret::new(token(name))));
         }
         Self {
             config,

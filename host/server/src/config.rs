@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -20,7 +20,9 @@ use leasehold_core::{
 };
 use serde::Deserialize;
 
-use crate::{capability::mounts::Mount, sandbox::limits::Limits, transport::websocket::WebSocketConfig};
+use crate::{
+    capability::mounts::Mount, sandbox::limits::Limits, secrets::SecretSource, transport::websocket::WebSocketConfig,
+};
 
 /// Everything an operator can decide.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -29,7 +31,7 @@ pub struct Config {
     /// `[server]`
     pub server: Server,
     /// `[tokens]`: a principal's name and its token.
-    pub tokens: BTreeMap<String, TokenSource>,
+    pub tokens: BTreeMap<String, SecretSource>,
     /// `[policy.NAME]`: how far a principal may go.
     pub policy: BTreeMap<String, PolicyEntry>,
     /// `[[mounts]]`
@@ -151,65 +153,6 @@ impl Default for Retention {
     }
 }
 
-/// Where a token comes from.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(from = "TokenText")]
-pub enum TokenSource {
-    /// It stands in the file.
-    Text(Secret),
-    /// It is the content of another file.
-    File(PathBuf),
-    /// It is in the environment.
-    Env(String),
-    /// The table names no source, or more than one.
-    Unclear,
-}
-
-/// A token as it is written: a text, or a table that says where it is.
-struct TokenText(TokenSource);
-
-impl From<TokenText> for TokenSource {
-    fn from(text: TokenText) -> Self {
-        text.0
-    }
-}
-
-impl<'de> Deserialize<'de> for TokenText {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Table {
-            file: Option<PathBuf>,
-            env: Option<String>,
-        }
-
-        struct Either;
-
-        impl<'de> serde::de::Visitor<'de> for Either {
-            type Value = TokenText;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a token, or a table with `file` or `env`")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, token: &str) -> Result<TokenText, E> {
-                Ok(TokenText(TokenSource::Text(Secret::new(token))))
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<TokenText, A::Error> {
-                let table = Table::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-                Ok(TokenText(match (table.file, table.env) {
-                    (Some(file), None) => TokenSource::File(file),
-                    (None, Some(name)) => TokenSource::Env(name),
-                    _ => TokenSource::Unclear,
-                }))
-            }
-        }
-
-        deserializer.deserialize_any(Either)
-    }
-}
-
 /// `[policy.NAME]`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -272,9 +215,7 @@ impl Config {
         config.server.compiled.iter_mut().for_each(settle);
         config.mounts.iter_mut().for_each(|mount| settle(&mut mount.path));
         for source in config.tokens.values_mut() {
-            if let TokenSource::File(path) = source {
-                settle(path);
-            }
+            source.settle(base);
         }
         Ok(config)
     }
@@ -303,22 +244,7 @@ impl Config {
         let mut tokens: Vec<(Principal, Secret)> = Vec::new();
         for (name, source) in &self.tokens {
             let problem = |what: String| ConfigError(format!("tokens.{name}: {what}"));
-            let token = match source {
-                TokenSource::Text(token) => token.clone(),
-                TokenSource::File(path) => {
-                    let text = fs::read_to_string(path);
-                    let text = text.map_err(|error| problem(format!("{}: {error}", path.display())))?;
-                    Secret::new(text.trim())
-                }
-                TokenSource::Env(variable) => {
-                    let text = env::var(variable);
-                    Secret::new(text.map_err(|_| problem(format!("the environment has no `{variable}`")))?.trim())
-                }
-                TokenSource::Unclear => return Err(problem("name one of `file` and `env`".into())),
-            };
-            if token.expose().is_empty() {
-                return Err(problem("the token is empty".into()));
-            }
+            let token = source.read().map_err(problem)?;
             if let Some((other, _)) = tokens.iter().find(|(_, known)| *known == token) {
                 return Err(problem(format!("the token is {other}'s too; a token names one principal")));
             }

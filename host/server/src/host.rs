@@ -38,12 +38,13 @@ use crate::{
     },
     capability::{World, mounts::Mounts},
     clock::{self, Clock},
-    config::{Config, PolicyEntry, Synchronous, TokenSource},
+    config::{Config, PolicyEntry, Synchronous},
     connection::{self, Desk},
     jobs::Jobs,
     policy::{Observes, Policy, Rights},
     retention::Retention,
     sandbox::{engine::Sandbox, limits},
+    secrets::SecretSource,
     sessions::{Bounds, Sessions},
     store::{
         Store,
@@ -366,7 +367,7 @@ fn keep_apart(config: &Config, mounts: &Mounts, data: &Path) -> Result<(), Start
     guarded.extend(config.file.iter().map(|path| ("--config", path.clone(), true)));
     guarded.push(("server.agents", config.server.agents.clone(), false));
     for source in config.tokens.values() {
-        if let TokenSource::File(path) = source {
+        if let SecretSource::File(path) = source {
             guarded.push(("tokens", path.clone(), true));
         }
     }

@@ -26,6 +26,7 @@ pub mod retention;
 pub mod runner;
 pub mod sandbox;
 pub mod scaffold;
+pub mod secrets;
 pub mod sessions;
 pub mod store;
 pub mod tape;

@@ -15,9 +15,10 @@ use super::{Failure, agents, hosting, jobs, output};
 use crate::{
     client::{Client, ClientInfo, Submit},
     clock,
-    config::{Config, MountEntry, MountMode, TokenSource},
+    config::{Config, MountEntry, MountMode},
     host::{Host, Parts},
     project,
+    secrets::SecretSource,
 };
 
 /// The example agents, as folders of `examples/`.
@@ -60,7 +61,7 @@ pub async fn demo(args: DemoArgs) -> Result<(), Failure> {
     config.server.data = temporary.path().join("data");
     config.server.compiled = super::user_cache();
     config.limits.live_agents_max = 64;
-    config.tokens.insert("demo".into(), TokenSource::Text(token.clone()));
+    config.tokens.insert("demo".into(), SecretSource::Text(token.clone()));
     let mount = |at: &str, path: &Path| MountEntry { at: at.into(), path: path.into(), mode: MountMode::Ro };
     config.mounts = vec![mount("/workspace", &path), mount("/secrets", &secrets)];
 

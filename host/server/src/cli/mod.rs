@@ -23,7 +23,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     client::ClientError,
-    config::{self, Config, ConfigError, MountEntry, TokenSource},
+    config::{self, Config, ConfigError, MountEntry},
+    secrets::SecretSource,
 };
 
 /// A host that runs untrusted AI agents as WebAssembly components under a lease.
@@ -178,7 +179,7 @@ impl HostArgs {
             if !named.insert(name.clone()) {
                 return Err(ConfigError(format!("--token: `{name}` is given twice")));
             }
-            config.tokens.insert(name, TokenSource::Text(token));
+            config.tokens.insert(name, SecretSource::Text(token));
         }
         for mount in self.mount {
             config.mounts.retain(|known| known.at != mount.at);

@@ -7,7 +7,8 @@ use leasehold_core::{id::Principal, secret::Secret};
 use super::{Host, Parts, StartError};
 use crate::{
     clock::Clock,
-    config::{Config, MountEntry, MountMode, PolicyEntry, TokenSource},
+    config::{Config, MountEntry, MountMode, PolicyEntry},
+    secrets::SecretSource,
     store::Store,
 };
 
@@ -49,7 +50,7 @@ impl Builder {
     /// Lets in whoever has this token, as this principal.
     #[must_use]
     pub fn token(self, principal: impl Into<String>, token: impl Into<String>) -> Self {
-        let token = TokenSource::Text(Secret::new(token));
+        let token = SecretSource::Text(Secret::new(token));
         self.config(|config| drop(config.tokens.insert(principal.into(), token)))
     }
 
