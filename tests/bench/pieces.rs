@@ -178,6 +178,7 @@ impl Bench {
             input: Json::parse(input.to_owned()).expect("the input is JSON"),
             authority: Authority { lease: fifty_patterns(), expires_at: None },
             max_runtime_sec: None,
+            parent: None,
             trace_id: TraceId::new(1),
             seed: Seed([1; 32]),
             limits: String::new(),

@@ -19,6 +19,7 @@ mod s08_4_result_chunk;
 mod s09_2_patterns;
 mod s09_5_expiration;
 mod s09_6_budget;
+mod s10_delegation;
 mod s14_audit;
 mod s14_bounds;
 mod suite;

@@ -126,6 +126,7 @@ impl Past {
     /// one outcome; a replay comes to its end once after each start.
     fn keeps_the_rules(&self) {
         let (mut calls, mut intent, mut catching_up) = (0, None, false);
+        let mut under_way = std::collections::BTreeSet::new();
         for (n, record) in self.records.iter().enumerate() {
             let fits = match record {
                 Record::Accepted(accepted) => n == 0 && accepted.job_id == self.job_id,
@@ -140,6 +141,12 @@ impl Past {
                     calls += 1;
                     called.call == calls && intent.take().is_none_or(|intent| intent == calls)
                 }
+                Record::Begun(begun) => {
+                    calls += 1;
+                    begun.call == calls && under_way.insert(calls)
+                }
+                Record::Part(part) => under_way.contains(&part.call),
+                Record::Concluded(concluded) => under_way.remove(&concluded.call),
                 Record::Ended { .. } => n + 1 == self.records.len(),
                 Record::Stopped { .. } | Record::Observed(_) | Record::Event { .. } | Record::Cancelling { .. } => true,
             };

@@ -37,6 +37,8 @@
 mod agent;
 #[doc(hidden)]
 pub mod bindings;
+pub mod calls;
+pub mod delegate;
 mod error;
 pub mod events;
 pub mod fs;

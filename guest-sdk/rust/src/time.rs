@@ -8,7 +8,8 @@ use std::{
 /// An instant, as RFC 3339 in UTC with millisecond precision.
 ///
 /// That form has a fixed width, so instants compare as their texts do.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Timestamp(String);
 
 impl Timestamp {

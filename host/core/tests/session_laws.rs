@@ -604,6 +604,7 @@ fn accepted(n: u128, request: &str, ordinal: u64, first_seq: Option<u64>) -> Acc
         input: Json::default(),
         authority: Authority { lease: Lease::default(), expires_at: None },
         max_runtime_sec: None,
+        parent: None,
         trace_id: TraceId::new(n),
         seed: Seed([0; 32]),
         limits: String::new(),
@@ -625,8 +626,8 @@ fn record(kind: u8) -> Record {
     let (at, result_id) = (NOW, ResultId::new(ULID));
     let text = count.to_string();
     match kind {
-        0 => Record::Ended { at, end: End::Result(Json::of(&count)) },
-        1 => Record::Ended { at, end: End::Streamed { result_id, size: 1, summary: Some(text) } },
+        0 => Record::Ended { at, end: End::Result(Json::of(&count)), spent: None },
+        1 => Record::Ended { at, end: End::Streamed { result_id, size: 1, summary: Some(text) }, spent: None },
         2..5 => Record::Started { at },
         5..8 => Record::Called(Called {
             at,

@@ -189,6 +189,7 @@ mod tests {
             input: Json::default(),
             authority: Authority::default(),
             max_runtime_sec: None,
+            parent: None,
             trace_id: TraceId::new(1),
             seed: Seed([0; 32]),
             limits: String::new(),
@@ -200,7 +201,7 @@ mod tests {
     }
 
     fn ended() -> Record {
-        Record::Ended { at: AT, end: End::Result(Json::default()) }
+        Record::Ended { at: AT, end: End::Result(Json::default()), spent: None }
     }
 
     async fn write(store: &Memory, stream: &StreamId, records: &[Record]) {

@@ -1,5 +1,6 @@
 //! The jobs of a host: submit, cancel, list (ARCP §6.6, §7).
 
+mod children;
 mod recovery;
 mod watching;
 
@@ -8,7 +9,7 @@ use std::{
     ops::Bound,
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
@@ -67,6 +68,8 @@ const ENDED_MAX: usize = 10_000;
 
 /// Makes jobs, runs them, and knows where they are.
 pub struct Jobs {
+    /// Itself, for what goes on by itself.
+    this: Weak<Self>,
     world: Arc<World>,
     sandbox: Arc<Sandbox>,
     registry: Arc<Registry>,
@@ -98,6 +101,8 @@ struct Index {
     ended: VecDeque<JobId>,
     /// How many jobs of each principal are running.
     running: BTreeMap<Principal, usize>,
+    /// The jobs that an agent delegated and that run (ARCP §10).
+    children: HashMap<JobId, BTreeSet<JobId>>,
 }
 
 struct Entry {
@@ -137,6 +142,8 @@ impl Entry {
 struct Running {
     control: Arc<Control>,
     journal: Arc<Journal>,
+    /// Cancelled once it does not run any more.
+    over: CancellationToken,
 }
 
 /// A job that has been written down but not begun.
@@ -162,7 +169,8 @@ impl Jobs {
         let (tasks, frozen) = (TaskTracker::new(), CancellationToken::new());
         let (disk_used_up, releasing) = (AtomicBool::default(), tokio::sync::Mutex::default());
         let since = world.clock.now();
-        Arc::new(Self {
+        let jobs = Arc::new_cyclic(|this: &Weak<Self>| Self {
+            this: this.clone(),
             since,
             world,
             sandbox,
@@ -178,7 +186,10 @@ impl Jobs {
             tasks,
             frozen,
             interrupted,
-        })
+        });
+        let delegates: Weak<Self> = Arc::downgrade(&jobs);
+        jobs.world.set_delegates(delegates);
+        jobs
     }
 
     /// Since when this host runs.
@@ -263,24 +274,7 @@ impl Jobs {
             )));
         }
         let authority = self.policy.grant(&submission.principal, submission.authority, &submission.whole)?;
-        if self.disk_used_up.load(Ordering::Relaxed) {
-            let message = format!(
-                "the host has used up its disk budget of {} bytes ([retention] bytes_max) and has no more ended jobs \
-                 to remove; try again when running jobs have ended",
-                self.retention.bytes_max
-            );
-            return Err(Refusal::new(ErrorCode::InternalError, message));
-        }
-        let (mine, most) = (self.running(&submission.principal), self.world.limits.principal_jobs_max);
-        if mine >= most {
-            let message =
-                format!("{mine} jobs of `{}` are running, the most one principal may have", submission.principal);
-            return Err(Refusal::new(ErrorCode::InternalError, message));
-        }
-        let Ok(slot) = Arc::clone(&self.turns.slots).try_acquire_owned() else {
-            let message = format!("the host runs {} jobs, as many as it can hold; try again later", self.live_agents);
-            return Err(Refusal::new(ErrorCode::InternalError, message));
-        };
+        let slot = self.room(&submission.principal)?;
         let accepted = Accepted {
             job_id: JobId::new(clock::fresh(now)),
             principal: submission.principal,
@@ -292,6 +286,7 @@ impl Jobs {
             input: submission.input,
             authority,
             max_runtime_sec: submission.max_runtime_sec,
+            parent: None,
             trace_id,
             seed: Seed(clock::random()),
             limits: self.world.limits_name.clone(),
@@ -301,6 +296,27 @@ impl Jobs {
             first_seq: submission.first_seq,
         };
         Ok(Prepared { accepted, agent, slot })
+    }
+
+    /// Finds a place for one more job of a principal.
+    fn room(&self, principal: &Principal) -> Result<OwnedSemaphorePermit, Refusal> {
+        if self.disk_used_up.load(Ordering::Relaxed) {
+            let message = format!(
+                "the host has used up its disk budget of {} bytes ([retention] bytes_max) and has no more ended jobs \
+                 to remove; try again when running jobs have ended",
+                self.retention.bytes_max
+            );
+            return Err(Refusal::new(ErrorCode::InternalError, message));
+        }
+        let (mine, most) = (self.running(principal), self.world.limits.principal_jobs_max);
+        if mine >= most {
+            let message = format!("{mine} jobs of `{}` are running, the most one principal may have", principal);
+            return Err(Refusal::new(ErrorCode::InternalError, message));
+        }
+        Arc::clone(&self.turns.slots).try_acquire_owned().map_err(|_| {
+            let message = format!("the host runs {} jobs, as many as it can hold; try again later", self.live_agents);
+            Refusal::new(ErrorCode::InternalError, message)
+        })
     }
 
     /// Writes the acceptance down and starts the agent.
@@ -474,22 +490,9 @@ impl Jobs {
             let running = entry.running.as_ref();
             (entry.summary.trace_id, running.map(|it| (Arc::clone(&it.control), Arc::clone(&it.journal))))
         };
-        if let Some((control, journal)) = running
-            && !control.asked_to_cancel.swap(true, Ordering::Relaxed)
-        {
-            // Before it is written down: a job that ends meanwhile ends as cancelled, or had ended already.
-            let at = self.world.clock.now();
-            control.cancel(at);
-            let record = Record::Cancelling { at, reason: reason.map(str::to_owned) };
-            let written = match journal.append(&record) {
-                Ok(mark) => journal.durable(mark).await,
-                Err(error) => Err(error),
-            };
-            match written {
-                Ok(()) | Err(JournalError::Ended) => {}
-                // The cancellation goes ahead: a job whose journal fails is ending anyway.
-                Err(error) => tracing::warn!(%job_id, %error, "a cancellation could not be stored"),
-            }
+        if let Some((control, journal)) = running {
+            self.cancel_children(job_id, "the job that delegated this one is cancelled");
+            stop(job_id, &control, &journal, self.world.clock.now(), reason).await;
         }
         Ok(trace_id)
     }
@@ -570,30 +573,46 @@ impl Jobs {
 
     fn remember(&self, accepted: &Accepted, status: Status, running: Option<(&Arc<Control>, &Arc<Journal>)>) {
         let summary = summary(accepted, status);
-        let running =
-            running.map(|(control, journal)| Running { control: Arc::clone(control), journal: Arc::clone(journal) });
+        let running = running.map(|(control, journal)| Running {
+            control: Arc::clone(control),
+            journal: Arc::clone(journal),
+            over: CancellationToken::new(),
+        });
         let Accepted { session_id, ordinal, .. } = *accepted;
         let entry = Entry { principal: accepted.principal.clone(), session_id, ordinal, summary, running };
         let mut index = self.index();
         if entry.running.is_some() {
             *index.running.entry(accepted.principal.clone()).or_default() += 1;
+            if let Some(parent) = &accepted.parent {
+                index.children.entry(parent.job_id).or_default().insert(accepted.job_id);
+            }
         }
         index.by_principal.entry(accepted.principal.clone()).or_default().insert(accepted.job_id);
-        index.by_session.entry(session_id).or_default().insert((ordinal, accepted.job_id));
+        // Its session did not submit a job that an agent delegated, and is not told of it unless it asks.
+        if accepted.parent.is_none() {
+            index.by_session.entry(session_id).or_default().insert((ordinal, accepted.job_id));
+        }
         index.jobs.insert(accepted.job_id, entry);
     }
 
     fn ended(&self, job_id: JobId, status: Status) {
+        self.cancel_children(job_id, "the job that delegated this one has ended");
         let mut index = self.index();
         let index = &mut *index;
         if let Some(entry) = index.jobs.get_mut(&job_id) {
             entry.end(status);
-            if entry.running.take().is_some()
-                && let Some(running) = index.running.get_mut(&entry.principal)
-            {
-                *running = running.saturating_sub(1);
+            if let Some(ended) = entry.running.take() {
+                if let Some(running) = index.running.get_mut(&entry.principal) {
+                    *running = running.saturating_sub(1);
+                }
+                let parent = entry.summary.parent_job_id;
+                if let Some(children) = parent.and_then(|parent| index.children.get_mut(&parent)) {
+                    children.remove(&job_id);
+                }
+                ended.over.cancel();
             }
         }
+        index.children.remove(&job_id);
         index.ended.push_back(job_id);
         while index.ended.len() > ENDED_MAX
             && let Some(oldest) = index.ended.pop_front()
@@ -604,6 +623,25 @@ impl Jobs {
     }
 }
 
+/// Tells a job that it is to stop, and writes it down, once.
+async fn stop(job_id: JobId, control: &Control, journal: &Journal, at: Timestamp, reason: Option<&str>) {
+    if control.asked_to_cancel.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    // Before it is written down: a job that ends meanwhile ends as cancelled, or had ended already.
+    control.cancel(at);
+    let record = Record::Cancelling { at, reason: reason.map(str::to_owned) };
+    let written = match journal.append(&record) {
+        Ok(mark) => journal.durable(mark).await,
+        Err(error) => Err(error),
+    };
+    match written {
+        Ok(()) | Err(JournalError::Ended) => {}
+        // The cancellation goes ahead: a job whose journal fails is ending anyway.
+        Err(error) => tracing::warn!(%job_id, %error, "a cancellation could not be stored"),
+    }
+}
+
 fn summary(accepted: &Accepted, status: Status) -> JobSummary {
     JobSummary {
         job_id: accepted.job_id,
@@ -611,7 +649,7 @@ fn summary(accepted: &Accepted, status: Status) -> JobSummary {
         status,
         lease: Json::of(&accepted.authority.lease),
         lease_constraints: accepted.authority.expires_at.map(|expires_at| LeaseConstraints { expires_at }),
-        parent_job_id: None,
+        parent_job_id: accepted.parent.as_ref().map(|parent| parent.job_id),
         created_at: accepted.at,
         submitted_at: accepted.at,
         trace_id: accepted.trace_id,

@@ -361,7 +361,7 @@ mod tests {
 
     fn ended() -> Record {
         let end = leasehold_core::job::record::End::Result(leasehold_core::protocol::json::Json::default());
-        Record::Ended { at: Timestamp::from_millis(0), end }
+        Record::Ended { at: Timestamp::from_millis(0), end, spent: None }
     }
 
     #[tokio::test]

@@ -186,6 +186,9 @@ impl Retention {
                 return Ok(None);
             }
             let Some(accepted) = journal::accepted(store, &stream).await? else { return Ok(None) };
+            if self.jobs.is_awaited(&accepted) {
+                return Ok(None);
+            }
             let bound_until = self.jobs.key_bound_until(&accepted);
             let key = accepted.key.map(|key| anyhow::Ok((StreamId::new(&key)?, bound_until))).transpose()?;
             anyhow::Ok(Some((ended_at, key)))

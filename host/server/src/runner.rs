@@ -15,7 +15,7 @@ use leasehold_core::{
     error::{ErrorCode, Refusal},
     job::{
         chunks::Chunks,
-        record::{Accepted, End, Record},
+        record::{Accepted, End, Record, Spent},
     },
     protocol::{json::Json, status::Status},
     time::Timestamp,
@@ -145,9 +145,11 @@ enum Stop {
 impl Run {
     /// Runs the job, at first in `slot` if it has one, and writes its end. Says how it ended.
     pub async fn run(self, mut slot: Option<OwnedSemaphorePermit>) -> Status {
-        let end = self.live(&mut slot).await;
+        // What a job spent that an earlier host ran is known once it has caught up.
+        let mut spent = (!self.interrupted).then(Spent::default);
+        let end = self.live(&mut slot, &mut spent).await;
         let status = end.status();
-        let ended = Record::Ended { at: self.world.clock.now(), end };
+        let ended = Record::Ended { at: self.world.clock.now(), end, spent };
         let written = match self.journal.append(&ended) {
             Ok(mark) => {
                 // Before anyone is told: a client that submits one job after another needs one place, not two.
@@ -164,7 +166,7 @@ impl Run {
     }
 
     /// Runs the agent until it is done, once or more often.
-    async fn live(&self, slot: &mut Option<OwnedSemaphorePermit>) -> End {
+    async fn live(&self, slot: &mut Option<OwnedSemaphorePermit>, spent: &mut Option<Spent>) -> End {
         let ends = self.ends();
         let mut again = self.interrupted.then_some(Again::Restart);
         let (mut begun, mut unreadable) = (false, 0);
@@ -180,7 +182,7 @@ impl Run {
             {
                 return journal_end(&error);
             }
-            match self.race(ends, again, place, &mut unreadable).await {
+            match self.race(ends, again, place, &mut unreadable, spent).await {
                 Outcome::End(end) => return end,
                 Outcome::Again(at, next) => {
                     again = Some(next);
@@ -230,7 +232,7 @@ impl Run {
     async fn end_late(&self, error: &JournalError) -> Status {
         tracing::error!(job_id = %self.accepted.job_id, %error, "the end of a job could not be stored; trying again");
         // What waited for the store is lost, so the job has failed whatever its agent returned.
-        let ended = Record::Ended { at: self.world.clock.now(), end: journal_end(error) };
+        let ended = Record::Ended { at: self.world.clock.now(), end: journal_end(error), spent: None };
         let accepted = Record::Accepted(Box::new(Accepted::clone(&self.accepted)));
         self.journal.end_late(&accepted, &ended, &self.world.clock).await;
         Status::Error
@@ -256,6 +258,7 @@ impl Run {
         again: Option<Again>,
         place: Option<OwnedSemaphorePermit>,
         unreadable: &mut u32,
+        spent: &mut Option<Spent>,
     ) -> Outcome {
         let (tape, mut store) = self.stage(again);
         let stop = tokio::select! {
@@ -271,7 +274,10 @@ impl Run {
         let now = self.world.clock.now();
         let next = again.filter(|_| !tape.is_live()).unwrap_or(Again::Wake);
         match &stop {
-            Stop::Halted(Halt::Idle(until)) => return Outcome::Again(*until, next),
+            Stop::Halted(Halt::Idle(until)) => {
+                *spent = Some(store.data_mut().spent());
+                return Outcome::Again(*until, next);
+            }
             Stop::Halted(Halt::Unreadable(error)) => {
                 *unreadable += 1;
                 tracing::error!(job_id = %self.accepted.job_id, error, "the journal of a job cannot be read");
@@ -296,6 +302,10 @@ impl Run {
             },
             stop => stop,
         };
+        if tape.is_live() {
+            *spent = Some(store.data_mut().spent());
+        }
+        store.data_mut().end_calls();
         let end = self.end(stop);
         // An agent may not notice that its journal has ended, and what it returns then is only a part of what it did.
         Outcome::End(self.journal.fault().map_or(end, |error| journal_end(&error)))

@@ -24,11 +24,16 @@ macro_rules! embedded {
 
 /// The contract, as the SDK expects to find it.
 const WIT: &[(&str, &str)] = embedded!("wit" => "leasehold/wit":
+    "calls.wit",
+    "delegate.wit",
     "events.wit",
     "fs.wit",
     "job.wit",
     "metrics.wit",
+    "model.wit",
+    "net.wit",
     "output.wit",
+    "tool.wit",
     "types.wit",
     "world.wit",
 );
@@ -37,6 +42,8 @@ const WIT: &[(&str, &str)] = embedded!("wit" => "leasehold/wit":
 const SDK: &[(&str, &str)] = embedded!("guest-sdk/rust/src" => "leasehold/guest-sdk/rust/src":
     "agent.rs",
     "bindings.rs",
+    "calls.rs",
+    "delegate.rs",
     "error.rs",
     "events.rs",
     "fs.rs",

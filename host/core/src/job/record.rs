@@ -12,7 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::{
     error::Refusal,
     id::{JobId, Principal, ResultId, SessionId},
-    lease::{Authority, amount::Currency},
+    lease::{
+        Authority,
+        amount::{Budget, Currency, texts},
+    },
     protocol::{
         event::{Event, ToolError},
         json::Json,
@@ -58,6 +61,12 @@ pub enum Record {
     },
     /// A capability call came to an end.
     Called(Called),
+    /// A call began that takes its time, beside whatever else the agent does; durable before it takes effect.
+    Begun(Begun),
+    /// Something came in of a call under way, such as a part of a body.
+    Part(Part),
+    /// A call that had begun came to an end.
+    Concluded(Concluded),
     /// The agent or the host had something to say (§8.2).
     Event {
         /// When.
@@ -79,8 +88,16 @@ pub enum Record {
         at: Timestamp,
         /// How.
         end: End,
+        /// What it spent of its budget, its children included; all of it if that is not known (§9.6).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        spent: Option<Spent>,
     },
 }
+
+/// What was spent of each currency.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Spent(#[serde(with = "texts")] pub Budget);
 
 /// All that is known of a job when it is accepted; enough to run it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,6 +123,9 @@ pub struct Accepted {
     /// How long it may run, from acceptance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime_sec: Option<NonZeroU32>,
+    /// The job that handed it to its agent, if one did (§10).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// Its trace (§11).
     pub trace_id: TraceId,
     /// Where all randomness of the agent comes from.
@@ -128,6 +148,15 @@ pub struct Accepted {
     /// It spares such a job a second commit: see `session::log`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_seq: Option<u64>,
+}
+
+/// Where a delegated job comes from (§10).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The job whose agent delegates.
+    pub job_id: JobId,
+    /// How many jobs stand above this one.
+    pub depth: u32,
 }
 
 /// Where all randomness of a job comes from.
@@ -189,6 +218,8 @@ pub enum Saw {
     Time(Timestamp),
     /// Cancellation has been asked for; never taken back.
     Cancel,
+    /// It has waited for a call for as long as it wanted to.
+    Elapsed,
 }
 
 /// A call that is about to take effect.
@@ -222,6 +253,50 @@ pub struct Called {
     pub outcome: Outcome,
 }
 
+/// A call that takes its time.
+///
+/// Others may begin before it ends, so its end stands wherever it came about. The order of the ends is what the agent
+/// can learn of them, and the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Begun {
+    /// When.
+    pub at: Timestamp,
+    /// The how-manieth call of the job it is, from 1.
+    pub call: u64,
+    /// What is asked, such as `net.fetch`.
+    pub operation: String,
+    /// Of what. Large arguments stand here as their size and digest.
+    pub args: Json,
+    /// The most it may cost, which is held back until it is over (§9.6).
+    #[serde(default, with = "texts", skip_serializing_if = "Budget::is_empty")]
+    pub reserved: Budget,
+}
+
+/// Something that came in of a call under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// When.
+    pub at: Timestamp,
+    /// The call.
+    pub call: u64,
+    /// What the agent is told.
+    pub answer: Answer,
+}
+
+/// The end of a call that had begun.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Concluded {
+    /// When.
+    pub at: Timestamp,
+    /// The call.
+    pub call: u64,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What it cost (§9.6).
+    #[serde(default, with = "texts", skip_serializing_if = "Budget::is_empty")]
+    pub cost: Budget,
+}
+
 /// What came of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", content = "with", rename_all = "snake_case")]
@@ -241,6 +316,12 @@ pub enum Outcome {
         /// The code the agent was told, in the contract's spelling.
         code: String,
     },
+}
+
+/// The name of a call in what is told of it (§8.2).
+#[must_use]
+pub fn call_id(call: u64) -> String {
+    format!("call_{call:06}")
 }
 
 /// The answer an agent was given.

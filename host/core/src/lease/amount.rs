@@ -10,6 +10,33 @@ use crate::error::Refusal;
 /// An amount of each of several currencies.
 pub type Budget = BTreeMap<Currency, Decimal>;
 
+/// A budget as the wire writes one: `["USD:5.00"]`. For `#[serde(with)]`.
+pub mod texts {
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    use super::{Amount, Budget};
+
+    /// Writes it.
+    ///
+    /// # Errors
+    ///
+    /// If the serializer fails.
+    pub fn serialize<S: Serializer>(budget: &Budget, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(budget.iter().map(|(currency, value)| format!("{currency}:{value}")))
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// If an amount is none.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Budget, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let amount = |text: &String| Amount::parse(text).map(|amount| (amount.currency().clone(), amount.value()));
+        texts.iter().map(amount).collect::<Result<_, _>>().map_err(de::Error::custom)
+    }
+}
+
 /// The name of what is counted, such as `USD` or `credits` (ARCP §9.6).
 ///
 /// A letter and at most 31 letters, digits, `.`, `_` or `-`; the case counts.

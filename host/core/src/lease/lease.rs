@@ -212,6 +212,12 @@ impl Lease {
         &self.budget
     }
 
+    /// The same lease with another budget.
+    #[must_use]
+    pub fn with_budget(self, budget: Budget) -> Self {
+        Self { budget, ..self }
+    }
+
     /// Whether a pattern of `namespace` matches `target` (ARCP §9.3).
     #[must_use]
     pub fn covers(&self, namespace: &Namespace, target: Target<'_>) -> bool {

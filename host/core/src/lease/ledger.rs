@@ -87,7 +87,7 @@ impl Ledger {
         }
     }
 
-    /// Sets a child's grant aside, all of it or nothing (ARCP §9.4).
+    /// Sets money aside for a child or a call, all of it or nothing (ARCP §9.4).
     ///
     /// # Errors
     ///
@@ -178,15 +178,15 @@ impl Reservation {
     }
 }
 
-/// A child's grant; bring it back with [`Ledger::return_rest`].
-#[derive(Debug, PartialEq, Eq)]
+/// Money set aside for a child, or for a call under way; bring it back with [`Ledger::return_rest`].
+#[derive(Debug, Default, PartialEq, Eq)]
 #[must_use = "a grant that is not returned is lost to the parent"]
 pub struct CarveOut {
     grant: Budget,
 }
 
 impl CarveOut {
-    /// What the child was given.
+    /// What was set aside.
     #[must_use]
     pub fn grant(&self) -> &Budget {
         &self.grant

@@ -46,8 +46,8 @@ pub mod pattern;
 pub mod target;
 
 pub use lease::{
-    Authority, Lease, LeaseError, NAMESPACES_MAX, Namespace, NamespaceError, PATTERNS_MAX, PATTERNS_PER_NAMESPACE_MAX,
-    SubsetViolation,
+    Authority, BYTES_MAX, Lease, LeaseError, NAMESPACES_MAX, Namespace, NamespaceError, PATTERNS_MAX,
+    PATTERNS_PER_NAMESPACE_MAX, SubsetViolation,
 };
 
 /// Cuts a text for an error message, since a client or agent may send any length, and makes control characters visible.

@@ -5,8 +5,13 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::json::Json;
-use crate::{error::ErrorCode, id::ResultId, time::Timestamp};
+use super::{json::Json, server::LeaseConstraints};
+use crate::{
+    error::ErrorCode,
+    id::{JobId, ResultId},
+    lease::Lease,
+    time::Timestamp,
+};
 
 /// One event (ARCP §8.2). The wire's `kind` is the variant's name, so no other
 /// file spells one; [`Event::Vendor`] brings its own.
@@ -44,6 +49,22 @@ pub enum Event {
         /// Why it failed.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<ToolError>,
+    },
+    /// Part of the job was handed to another agent (§10).
+    Delegate {
+        /// Pairs it with the call and its result.
+        delegate_id: String,
+        /// The job that does it.
+        child_job_id: JobId,
+        /// Who.
+        agent: String,
+        /// What it was given.
+        input: Json,
+        /// What it may do.
+        lease: Lease,
+        /// Until when.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease_constraints: Option<LeaseConstraints>,
     },
     /// The job entered a phase.
     Status {

@@ -12,7 +12,10 @@ use std::collections::{HashMap, VecDeque, hash_map::Entry};
 use crate::{
     error::{ErrorCode, Refusal},
     id::JobId,
-    job::record::{Called, End, Outcome, Record},
+    job::{
+        record::{End, Record},
+        seen,
+    },
     protocol::{
         event::{Encoding, Event},
         feature::{Feature, Features},
@@ -21,7 +24,6 @@ use crate::{
         status::Status,
     },
     session::log::{Checkpoint, Follow, Left, LogRecord, Span, Standing},
-    time::Timestamp,
 };
 
 /// The numbering of one session's stream.
@@ -318,7 +320,7 @@ impl Outbox {
         let messages = &mut delivery.messages;
         let ended = matches!(record, Record::Ended { .. });
         match record {
-            Record::Ended { at, end } => {
+            Record::Ended { at, end, .. } => {
                 let place = place();
                 let (terminal, request) = (terminal(end, job.gathered.take()), job.follow.request.clone());
                 self.jobs.remove(&job_id);
@@ -329,53 +331,19 @@ impl Outbox {
                 gather(&mut job.gathered, &data, encoding);
             }
             _ if job.follow.only_end => {}
-            Record::Event { at, event } => match event {
-                // §6.2: "Either peer MUST NOT use a feature outside that intersection."
-                Event::Progress { .. } if !self.features.has(Feature::Progress) => {}
-                event => {
-                    messages.push(ServerMessage::Event {
-                        place: place(),
-                        request: job.follow.request.clone(),
-                        ts: at,
-                        event,
-                    });
-                }
-            },
-            Record::Called(called) => {
-                for (ts, event) in seen(called) {
-                    messages.push(ServerMessage::Event {
-                        place: place(),
-                        request: job.follow.request.clone(),
-                        ts,
-                        event,
-                    });
+            // §6.2: "Either peer MUST NOT use a feature outside that intersection."
+            Record::Event { event: Event::Progress { .. }, .. } if !self.features.has(Feature::Progress) => {}
+            record => {
+                for (ts, event) in seen::events(record) {
+                    let request = job.follow.request.clone();
+                    messages.push(ServerMessage::Event { place: place(), request, ts, event });
                 }
             }
-            // What a watcher learns of these, it learns from the answers to its requests.
-            Record::Accepted(_)
-            | Record::Started { .. }
-            | Record::Resumed { .. }
-            | Record::Stopped { .. }
-            | Record::Observed(_)
-            | Record::Intent(_)
-            | Record::Void { .. }
-            | Record::Cancelling { .. } => {}
         }
         if let Some(open) = self.open.as_mut().filter(|open| open.job_id == job_id && !open.left.ended) {
             open.left = Left { at: position, ended };
         }
     }
-}
-
-/// A capability call as its watchers see it: the call and its result (§8.2).
-fn seen(called: Called) -> [(Timestamp, Event); 2] {
-    let call_id = format!("call_{:06}", called.call);
-    let (result, error) = match called.outcome {
-        Outcome::Done { summary, .. } => (Some(summary), None),
-        Outcome::Failed { error, .. } => (None, Some(error)),
-    };
-    let call = Event::ToolCall { tool: called.operation, args: called.args, call_id: call_id.clone() };
-    [(called.at, call), (called.at, Event::ToolResult { call_id, result, error })]
 }
 
 fn terminal(end: End, gathered: Option<Gathered>) -> Terminal {
@@ -410,7 +378,9 @@ mod tests {
     use super::*;
     use crate::{
         id::{ResultId, Ulid},
+        job::record::{Called, Outcome},
         protocol::{event::Level, trace::TraceId},
+        time::Timestamp,
     };
 
     fn job(n: u128) -> JobId {
@@ -454,7 +424,7 @@ mod tests {
 
     fn ended_streamed() -> Record {
         let end = End::Streamed { result_id: ResultId::new(Ulid::from_parts(0, 9)), size: 2, summary: None };
-        Record::Ended { at: Timestamp::from_millis(0), end }
+        Record::Ended { at: Timestamp::from_millis(0), end, spent: None }
     }
 
     fn seqs(messages: &[ServerMessage]) -> Vec<u64> {

@@ -393,6 +393,7 @@ fn accepted(n: u128) -> Accepted {
         input: Json::default(),
         authority: Authority { lease: Lease::default(), expires_at: None },
         max_runtime_sec: None,
+        parent: None,
         trace_id: TraceId::new(n),
         seed: Seed([0; 32]),
         limits: String::new(),
@@ -417,7 +418,7 @@ fn page(n: u128, records: Vec<Record>) -> Input {
 }
 
 fn ended(n: u128) -> Input {
-    page(n, vec![Record::Ended { at: at(0), end: End::Result(Json::default()) }])
+    page(n, vec![Record::Ended { at: at(0), end: End::Result(Json::default()), spent: None }])
 }
 
 fn said(n: u128) -> Input {
@@ -465,7 +466,7 @@ fn a_switch_between_jobs_is_stored_first_and_a_lone_job_needs_nothing() {
 
 /// The end of a job, at a position after all others.
 fn end_of(n: u128) -> Input {
-    let record = Record::Ended { at: at(0), end: End::Result(Json::default()) };
+    let record = Record::Ended { at: at(0), end: End::Result(Json::default()), spent: None };
     Input::Pages(vec![Page { job_id: job(n), turn: 0, after: 0, records: vec![(9, record)] }])
 }
 

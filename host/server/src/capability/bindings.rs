@@ -7,10 +7,11 @@ mod generated {
         world: "agent",
         imports: { default: async },
         exports: { default: async },
+        with: { "leasehold:agent/calls.pending-call": crate::capability::calls::PendingCall },
     });
 }
 
 pub use generated::{
     Agent, AgentPre,
-    leasehold::agent::{events, fs, job, metrics, output, types},
+    leasehold::agent::{calls, delegate, events, fs, job, metrics, output, types},
 };

@@ -16,18 +16,18 @@ impl job::Host for JobCtx {
     }
 
     async fn expires_at(&mut self) -> Option<String> {
-        self.gate.expires_at().map(|at| at.to_string())
+        self.gate().expires_at().map(|at| at.to_string())
     }
 
     async fn budget(&mut self) -> Vec<(String, String)> {
-        let left = self.gate.ledger().remaining();
+        let left = self.gate().ledger().remaining();
         left.into_iter().map(|(currency, value)| (currency.to_string(), value.to_string())).collect()
     }
 
     async fn grants(&mut self, namespace: String) -> Vec<String> {
         // A name that is no namespace has no grants.
         let Ok(namespace) = namespace.parse() else { return Vec::new() };
-        self.gate.lease().texts(&namespace)
+        self.gate().lease().texts(&namespace)
     }
 
     async fn cancel_requested(&mut self) -> bool {

@@ -1,8 +1,8 @@
 //! The interface `metrics`: figures, money among them (ARCP §8.2, §9.6).
 
 use leasehold_core::{
-    lease::amount::{Currency, Decimal, is_budget_report, is_cost, parse_decimal},
-    protocol::event::{Event, Level},
+    lease::amount::{Currency, is_budget_report, is_cost, parse_decimal},
+    protocol::event::Event,
 };
 
 use super::{
@@ -16,12 +16,6 @@ const UNIT_BYTES_MAX: usize = 32;
 const DIMENSIONS_MAX: usize = 16;
 const KEY_BYTES_MAX: usize = 64;
 const VALUE_BYTES_MAX: usize = 256;
-
-/// How many currencies a job is warned of.
-const UNBOUNDED_MAX: usize = 8;
-
-/// A counter is reported again once it has moved by this part of what it began with.
-const MATERIAL: Decimal = Decimal::from_parts(1, 0, 0, false, 2);
 
 impl metrics::Host for JobCtx {
     async fn emit(
@@ -55,54 +49,20 @@ impl metrics::Host for JobCtx {
         }
         let currency = unit.as_deref().filter(|_| is_cost).and_then(|unit| Currency::parse(unit).ok());
         // Money first: a cost that was seen must have been counted.
+        let paid = dimensions.iter().any(|(key, value)| key == "call_id" && self.has_charged(value));
         let left = match &currency {
-            Some(currency) => self.gate.debit(currency, number).map_err(|error| invalid(error.to_string()))?,
-            None => None,
+            Some(currency) if !paid => {
+                self.gate().debit(currency, number).map_err(|error| invalid(error.to_string()))?
+            }
+            _ => None,
         };
         let dimensions = dimensions.into_iter().collect();
         JobCtx::emit(self, Event::Metric { name, value: number, unit, dimensions }).await?;
         match (currency, left) {
             (Some(currency), Some(left)) => self.report_budget(&currency, left).await,
-            (Some(currency), None) => self.warn_of_unbounded(currency).await,
-            // Not a currency of this lease, so a figure like any other.
+            (Some(currency), None) if !paid => self.warn_of_unbounded(currency).await,
+            // No cost, or one that the host has charged: a figure like any other.
             _ => Ok(()),
         }
-    }
-}
-
-impl JobCtx {
-    /// Says once that a cost counts against nothing although the lease has a budget: `usd` is not `USD`.
-    async fn warn_of_unbounded(&mut self, currency: Currency) -> Result<(), Error> {
-        let bounded = self.gate.lease().budget();
-        if bounded.is_empty() || self.unbounded.len() >= UNBOUNDED_MAX || self.unbounded.contains(&currency) {
-            return Ok(());
-        }
-        let known: Vec<String> = bounded.keys().map(ToString::to_string).collect();
-        let message =
-            format!("costs in {currency} are not bounded: the lease's cost.budget is in {}", known.join(", "));
-        self.unbounded.insert(currency);
-        JobCtx::emit(self, Event::Log { level: Level::Warn, message }).await
-    }
-
-    /// Emits `cost.budget.remaining` after a material change, and whenever the counter runs out (ARCP §9.6).
-    async fn report_budget(&mut self, currency: &Currency, left: Decimal) -> Result<(), Error> {
-        let initial = self.gate.lease().budget().get(currency).copied().unwrap_or_default();
-        let before = self.reported.get(currency).copied().unwrap_or(initial);
-        let moved = before.saturating_sub(left) >= initial.saturating_mul(MATERIAL);
-        let ran_out = left <= Decimal::ZERO && before > Decimal::ZERO;
-        if !moved && !ran_out {
-            return Ok(());
-        }
-        self.reported.insert(currency.clone(), left);
-        JobCtx::emit(
-            self,
-            Event::Metric {
-                name: "cost.budget.remaining".into(),
-                value: left,
-                unit: Some(currency.to_string()),
-                dimensions: std::collections::BTreeMap::new(),
-            },
-        )
-        .await
     }
 }

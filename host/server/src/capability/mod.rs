@@ -6,6 +6,9 @@
 //! in the words and the effect.
 
 pub mod bindings;
+mod budget;
+pub mod calls;
+pub mod delegate;
 mod events;
 pub mod fs;
 mod job;
@@ -18,7 +21,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -27,7 +30,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use leasehold_core::{
     error::ErrorCode,
-    id::{ResultId, Ulid},
+    id::{JobId, ResultId, Ulid},
     job::{
         chunks::{self, Chunks},
         record::{Accepted, Answer, Called, Intent, Outcome, Record},
@@ -47,10 +50,11 @@ use leasehold_core::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
 use self::{
     bindings::types::{self, Error},
+    delegate::Delegates,
     mounts::{Before, Call, Changes, FileError, Fingerprint, Held, Mounts, Settled},
 };
 use crate::{
@@ -63,6 +67,9 @@ use crate::{
 
 /// An answer up to this size stands in the journal itself, a larger one in a stream of its own.
 const INLINE_ANSWER_BYTES_MAX: usize = 8 << 10;
+
+/// The most of a name that is shown; a longer one is refused anyway.
+const SHOWN_NAME_BYTES_MAX: usize = 512;
 
 /// What all jobs of a host share.
 pub struct World {
@@ -84,6 +91,8 @@ pub struct World {
     effects: Arc<Semaphore>,
     /// The memory of all agents together.
     memory: Arc<AtomicUsize>,
+    /// Who makes jobs for agents. It knows this world, so it is told once both are there, and not kept alive.
+    delegates: OnceLock<Weak<dyn Delegates>>,
 }
 
 impl World {
@@ -93,7 +102,17 @@ impl World {
         let effects = Arc::new(Semaphore::new(limits.effects_max.clamp(1, Semaphore::MAX_PERMITS)));
         let limits_name = limits.digest();
         let (begun, draining) = (watch::Sender::default(), CancellationToken::new());
-        Self { clock, mounts, limits, limits_name, store, begun, draining, effects, memory: Arc::default() }
+        let (memory, delegates) = (Arc::default(), OnceLock::new());
+        Self { clock, mounts, limits, limits_name, store, begun, draining, effects, memory, delegates }
+    }
+
+    /// Says who makes jobs for agents, once.
+    pub fn set_delegates(&self, delegates: Weak<dyn Delegates>) {
+        self.delegates.get_or_init(|| delegates);
+    }
+
+    fn delegates(&self) -> Option<Arc<dyn Delegates>> {
+        self.delegates.get()?.upgrade()
     }
 
     /// Lets no call begin any more that cannot be repeated, and returns once every one that has begun has its outcome.
@@ -139,7 +158,12 @@ pub struct JobCtx {
     control: Arc<Control>,
     journal: Arc<Journal>,
     tape: Arc<Tape>,
-    gate: Gate,
+    /// What is asked in the middle of a call under way, such as a redirect, asks the same gate.
+    gate: Arc<Mutex<Gate>>,
+    /// The calls under way that the agent holds.
+    calls: ResourceTable,
+    /// The calls that the host has charged for, which an agent may report once more without paying twice.
+    charged: BTreeSet<u64>,
     chunks: Chunks,
     /// The counters as last reported by `cost.budget.remaining`.
     reported: BTreeMap<Currency, Decimal>,
@@ -335,7 +359,9 @@ impl JobCtx {
             table_elements_max: limits.table_elements_max,
         };
         Self {
-            gate: Gate::new(accepted.authority.clone()),
+            gate: Arc::new(Mutex::new(Gate::new(accepted.authority.clone()))),
+            calls: calls::table(&limits),
+            charged: BTreeSet::new(),
             chunks: Chunks::new(result_id(&accepted), chunks),
             reported: accepted.budget(),
             unbounded: BTreeSet::new(),
@@ -428,7 +454,7 @@ impl JobCtx {
             // It was permitted when it began.
             Turn::InFlight(intent) => {
                 let permit = op.map_err(Failure::from);
-                let permit = permit.and_then(|op| Ok(self.gate.permit(intent.at, op)?));
+                let permit = permit.and_then(|op| Ok(self.gate().permit(intent.at, op)?));
                 let call = intent.call;
                 match permit {
                     Ok(permit) => (call, self.finish(intent, &asked, permit, contents).await),
@@ -531,7 +557,8 @@ impl JobCtx {
     async fn place(&mut self, operation: &'static str) -> Result<Place, Failure> {
         let place = self.world.place(&self.control, operation).await;
         self.heed_cancellation();
-        match self.gate.open(self.world.clock.now()) {
+        let open = self.gate().open(self.world.clock.now());
+        match open {
             Ok(()) => Ok(place),
             Err(denied) => Err(self.denied(denied)),
         }
@@ -545,7 +572,8 @@ impl JobCtx {
     async fn conclude<T: Reported>(&mut self, call: u64, asked: Asked, result: Result<T, Failure>) -> Result<T, Error> {
         let outcome = match &result {
             Ok(value) => {
-                let answer = self.kept(value.answer()).await?;
+                let answer = value.answer();
+                let answer = keep(&self.world, &self.journal, self.accepted.job_id, answer).await.map_err(broken)?;
                 Outcome::Done { summary: value.summary(), answer }
             }
             Err(failure) => failure.outcome(),
@@ -558,7 +586,12 @@ impl JobCtx {
 
     /// The outcome of a call that was made before.
     async fn told<T: Reported>(&mut self, called: Called) -> Result<T, Error> {
-        let answer = match called.outcome {
+        self.read_back(called.call, called.outcome).await
+    }
+
+    /// What the agent is told of an outcome that was written down.
+    async fn read_back<T: Reported>(&mut self, call: u64, outcome: Outcome) -> Result<T, Error> {
+        let answer = match outcome {
             Outcome::Failed { error, code } => {
                 let code = code_named(&code).unwrap_or(types::ErrorCode::InternalError);
                 if code == types::ErrorCode::LeaseExpired {
@@ -570,27 +603,30 @@ impl JobCtx {
         };
         let bytes = match answer {
             None => Ok(Bytes::new()),
-            Some(Answer::Json(json)) => Ok(Bytes::copy_from_slice(json.as_str().as_bytes())),
-            Some(Answer::Bytes(base64)) => BASE64.decode(base64).map(Bytes::from).map_err(anyhow::Error::from),
-            Some(Answer::Blob { sha256, .. }) => read_blob(&*self.world.store, self.accepted.job_id, &sha256).await,
+            Some(answer) => read(&*self.world.store, self.accepted.job_id, answer).await,
         };
         let answer = bytes.and_then(|bytes| T::read_back(&bytes));
         match answer {
             Ok(answer) => Ok(answer),
-            Err(error) => self.tape.unreadable(format!("the answer of call {}: {error:#}", called.call)).await,
+            Err(error) => self.tape.unreadable(format!("the answer of call {call}: {error:#}")).await,
         }
     }
 
     fn permit<Op: Operation>(&mut self, op: Op) -> Result<Permit<Op>, Failure> {
         self.heed_cancellation();
-        self.gate.permit(self.world.clock.now(), op).map_err(|denied| self.denied(denied))
+        let permit = self.gate().permit(self.world.clock.now(), op);
+        permit.map_err(|denied| self.denied(denied))
     }
 
     /// Tells the gate what the client asked for.
     fn heed_cancellation(&mut self) {
         if self.control.cancel.is_cancelled() {
-            self.gate.cancel();
+            self.gate().cancel();
         }
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the agent is told of a denial; the runner learns of a lease that has ended.
@@ -599,25 +635,6 @@ impl JobCtx {
             self.control.met_expiry.store(true, Ordering::Relaxed);
         }
         Failure::from(denied)
-    }
-
-    /// Decides where an answer is kept, and puts it there.
-    async fn kept(&mut self, told: Told) -> Result<Option<Answer>, Error> {
-        Ok(match told {
-            Told::Nothing => None,
-            Told::Json(json) if json.as_str().len() <= INLINE_ANSWER_BYTES_MAX => Some(Answer::Json(json)),
-            Told::Bytes(bytes) if bytes.len() <= INLINE_ANSWER_BYTES_MAX => Some(Answer::Bytes(BASE64.encode(bytes))),
-            Told::Json(json) => Some(self.blob(json.as_str().as_bytes().to_vec()).await?),
-            Told::Bytes(bytes) => Some(self.blob(bytes).await?),
-        })
-    }
-
-    async fn blob(&mut self, bytes: Vec<u8>) -> Result<Answer, Error> {
-        let size = bytes.len() as u64;
-        self.journal.charge(size).map_err(broken)?;
-        let stored = store_blob(&*self.world.store, self.accepted.job_id, Bytes::from(bytes)).await;
-        let sha256 = stored.map_err(|error| broken(JournalError::Store(error.to_string())))?;
-        Ok(Answer::Blob { sha256, size })
     }
 
     /// Stores an event; an agent that emits faster than the store takes waits here.
@@ -631,6 +648,33 @@ impl JobCtx {
             Cow::Borrowed(_) => text,
             Cow::Owned(cut) => cut,
         }
+    }
+}
+
+/// Decides where an answer is kept, and puts it there.
+async fn keep(world: &World, journal: &Journal, job_id: JobId, told: Told) -> Result<Option<Answer>, JournalError> {
+    let bytes = match told {
+        Told::Nothing => return Ok(None),
+        Told::Json(json) if json.as_str().len() <= INLINE_ANSWER_BYTES_MAX => return Ok(Some(Answer::Json(json))),
+        Told::Bytes(bytes) if bytes.len() <= INLINE_ANSWER_BYTES_MAX => {
+            return Ok(Some(Answer::Bytes(BASE64.encode(bytes))));
+        }
+        Told::Json(json) => json.as_str().as_bytes().to_vec(),
+        Told::Bytes(bytes) => bytes,
+    };
+    let size = bytes.len() as u64;
+    journal.charge(size)?;
+    let stored = store_blob(&*world.store, job_id, Bytes::from(bytes)).await;
+    let sha256 = stored.map_err(|error| JournalError::Store(error.to_string()))?;
+    Ok(Some(Answer::Blob { sha256, size }))
+}
+
+/// Reads what [`keep`] kept.
+async fn read(store: &dyn Store, job_id: JobId, answer: Answer) -> anyhow::Result<Bytes> {
+    match answer {
+        Answer::Json(json) => Ok(Bytes::copy_from_slice(json.as_str().as_bytes())),
+        Answer::Bytes(base64) => Ok(BASE64.decode(base64)?.into()),
+        Answer::Blob { sha256, .. } => read_blob(store, job_id, &sha256).await,
     }
 }
 
@@ -771,6 +815,24 @@ fn code_name(code: types::ErrorCode) -> &'static str {
 
 fn code_named(name: &str) -> Option<types::ErrorCode> {
     CODES.iter().find(|(_, known)| *known == name).map(|(code, _)| *code)
+}
+
+/// The contract's code for a refusal in ARCP's words.
+fn told_of(code: ErrorCode) -> types::ErrorCode {
+    use types::ErrorCode as Told;
+    match code {
+        ErrorCode::PermissionDenied => Told::PermissionDenied,
+        ErrorCode::LeaseSubsetViolation => Told::LeaseSubsetViolation,
+        ErrorCode::LeaseExpired => Told::LeaseExpired,
+        ErrorCode::BudgetExhausted => Told::BudgetExhausted,
+        ErrorCode::JobNotFound => Told::JobNotFound,
+        ErrorCode::AgentNotAvailable => Told::AgentNotAvailable,
+        ErrorCode::AgentVersionNotAvailable => Told::AgentVersionNotAvailable,
+        ErrorCode::Cancelled => Told::Cancelled,
+        ErrorCode::Timeout => Told::Timeout,
+        ErrorCode::InvalidRequest => Told::InvalidRequest,
+        _ => Told::InternalError,
+    }
 }
 
 /// The ARCP code for an error that an agent returns as its job's own.

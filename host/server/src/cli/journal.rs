@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 use clap::Args;
 use leasehold_core::{
     id::JobId,
-    job::record::{Called, End, Intent, Observation, Outcome, Record, Saw},
+    job::record::{Begun, Called, Concluded, End, Intent, Observation, Outcome, Part, Record, Saw},
 };
 use serde_json::{Value, json};
 
@@ -176,11 +176,15 @@ fn said(record: &Record) -> String {
         }
         Record::Void { at, call } => format!("{at}  void        call {call} had not taken place"),
         Record::Called(Called { at, call, operation, args, outcome }) => {
-            let outcome = match outcome {
-                Outcome::Done { summary, .. } => summary.as_str().to_owned(),
-                Outcome::Failed { error, code } => format!("{code}: {}", error.message),
-            };
-            format!("{at}  called      call {call}: {operation} {} -> {}", cut(args.as_str()), cut(&outcome))
+            format!("{at}  called      call {call}: {operation} {} -> {}", cut(args.as_str()), came_of(outcome))
+        }
+        Record::Begun(Begun { at, call, operation, args, .. }) => {
+            format!("{at}  begun       call {call}: {operation} {}", cut(args.as_str()))
+        }
+        Record::Part(Part { at, call, .. }) => format!("{at}  part        call {call}"),
+        Record::Concluded(Concluded { at, call, outcome, cost }) => {
+            let cost: Vec<String> = cost.iter().map(|(currency, value)| format!(" {currency}:{value}")).collect();
+            format!("{at}  concluded   call {call} -> {}{}", came_of(outcome), cost.concat())
         }
         Record::Event { at, event } => {
             let event = serde_json::to_value(event).unwrap_or_default();
@@ -188,7 +192,14 @@ fn said(record: &Record) -> String {
             format!("{at}  event       {kind} {}", cut(&event["body"].to_string()))
         }
         Record::Cancelling { at, reason } => format!("{at}  cancelling  {}", reason.as_deref().unwrap_or_default()),
-        Record::Ended { at, end } => format!("{at}  ended       {}", shown(end)),
+        Record::Ended { at, end, .. } => format!("{at}  ended       {}", shown(end)),
+    }
+}
+
+fn came_of(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done { summary, .. } => cut(summary.as_str()),
+        Outcome::Failed { error, code } => cut(&format!("{code}: {}", error.message)),
     }
 }
 
@@ -197,7 +208,7 @@ fn observed(observations: &[Observation]) -> String {
     let cancelled = if looks < observations.len() { " and that it is cancelled" } else { "" };
     match observations.iter().rev().find_map(|observation| match observation.saw {
         Saw::Time(at) => Some(at),
-        Saw::Cancel => None,
+        Saw::Cancel | Saw::Elapsed => None,
     }) {
         Some(at) => format!("the time, {looks} times new, last {at}{cancelled}"),
         None => "that it is cancelled".to_owned(),

@@ -66,7 +66,9 @@ impl Tail {
                 Record::Resumed { .. } | Record::Stopped { .. } | Record::Observed(_) | Record::Event { .. } => {
                     tail.stops = 0;
                 }
-                Record::Cancelling { .. } => {}
+                Record::Begun(_) => tail.stops = 0,
+                // These come in beside what the agent does.
+                Record::Part(_) | Record::Concluded(_) | Record::Cancelling { .. } => {}
             }
         }
         tail
@@ -120,6 +122,7 @@ impl Jobs {
     /// Lets the jobs go on that earlier hosts did not end. The agents have to be registered, and the start to have succeeded.
     pub fn resume(self: &Arc<Self>) {
         let interrupted = std::mem::take(&mut *lock(&self.interrupted));
+        self.cancel_orphans();
         if !interrupted.is_empty() {
             tracing::info!(jobs = interrupted.len(), "jobs that were interrupted go on");
         }
@@ -279,7 +282,7 @@ impl Jobs {
         let Some(journal) = journal else { return };
         let refusal = Refusal::new(ErrorCode::InternalError, why);
         let end = End::Failed { status: Status::Error, refusal };
-        let written = match journal.append(&Record::Ended { at: self.world.clock.now(), end }) {
+        let written = match journal.append(&Record::Ended { at: self.world.clock.now(), end, spent: None }) {
             Ok(mark) => journal.durable(mark).await,
             Err(error) => Err(error),
         };
@@ -318,7 +321,7 @@ mod tests {
         let started = || Record::Started { at };
         let resumed = || Record::Resumed { at };
         let intent = || Intent { at, call: 1, operation: "fs.write".into(), args: Json::default(), before: None };
-        let ended = || Record::Ended { at, end: End::Result(Json::default()) };
+        let ended = || Record::Ended { at, end: End::Result(Json::default()), spent: None };
         for (records, expected) in [
             (vec![], Tail::default()),
             (vec![started()], Tail { stops: 1, ..Tail::default() }),

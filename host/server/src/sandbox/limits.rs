@@ -23,6 +23,12 @@ pub struct Limits {
     pub call_bytes_max: usize,
     /// Host objects (streams, pollables) one agent may hold.
     pub handles_max: usize,
+    /// Calls of one agent under way at once.
+    pub calls_max: usize,
+    /// How many jobs may stand above one that an agent delegated (ARCP §10); 0: no agent delegates.
+    pub delegate_depth_max: u32,
+    /// The part of a budget that a child is not given unless its parent names an amount: what is left for a report.
+    pub delegate_reserve_percent: u32,
     /// Bytes of randomness in one call.
     pub random_bytes_max: u64,
 
@@ -78,6 +84,9 @@ impl Default for Limits {
             stack_bytes_max: 512 << 10,
             call_bytes_max: 32 << 20,
             handles_max: 4096,
+            calls_max: 128,
+            delegate_depth_max: 8,
+            delegate_reserve_percent: 1,
             random_bytes_max: 64 << 10,
             file_bytes_max: 16 << 20,
             directory_entries_max: 65_536,

@@ -14,6 +14,7 @@
 //! observation nothing followed from may be made anew.
 
 mod lines;
+mod pending;
 
 use std::{
     collections::VecDeque,
@@ -28,9 +29,10 @@ use std::{
 };
 
 use leasehold_core::{
-    job::record::{Answer, Called, End, Intent, Observation, Outcome, Record, Saw},
+    error::ErrorCode,
+    job::record::{Answer, Begun, Called, Concluded, End, Intent, Observation, Outcome, Part, Record, Saw},
     protocol::{
-        event::{Event, Level},
+        event::{Event, Level, ToolError},
         json::Json,
     },
     time::Timestamp,
@@ -38,7 +40,11 @@ use leasehold_core::{
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::lines::{LineLimit, Lines};
+pub use self::pending::News;
+use self::{
+    lines::{LineLimit, Lines},
+    pending::Pending,
+};
 use crate::{
     clock::Clock,
     journal::{Journal, JournalError, Mark},
@@ -53,6 +59,9 @@ const OBSERVATIONS_MAX: usize = 1024;
 
 /// How much may have been printed and not yet told before the agent has to wait.
 const PRINTED_BYTES_MAX: usize = 64 << 10;
+
+/// How many parts of a call are taken before its agent has taken the first of them.
+const PARTS_WAITING_MAX: usize = 16;
 
 /// An agent leaves memory for a wait that is so many times as long as it takes to run it up to there again.
 const WORTH: u32 = 10;
@@ -122,6 +131,17 @@ pub enum Turn {
     InFlight(Intent),
 }
 
+/// What becomes of a call that takes its time.
+#[derive(Debug)]
+pub enum Begin {
+    /// It is made for the first time, as the how-manieth of the job.
+    Live(u64),
+    /// It was refused before, in this way.
+    Told(Called),
+    /// It had begun before. What came in of it is found, or will come in once the tape is live.
+    Again(Begun),
+}
+
 /// The tape of one run.
 pub struct Tape {
     journal: Arc<Journal>,
@@ -132,6 +152,10 @@ pub struct Tape {
     /// One agent asks one question at a time; the lock is for the compiler.
     state: Mutex<State>,
     printed: SyncMutex<Lines>,
+    /// The calls under way, which go on while the agent does something else.
+    pending: SyncMutex<Pending>,
+    /// Changes with everything that comes in of them.
+    news: watch::Sender<u64>,
     /// Since when the agent runs, and how much of that it has waited.
     begun: Instant,
     waited: SyncMutex<Duration>,
@@ -217,6 +241,8 @@ impl Tape {
             idle,
             state: Mutex::new(state),
             printed: SyncMutex::default(),
+            pending: SyncMutex::default(),
+            news: watch::Sender::default(),
             begun: Instant::now(),
             waited: SyncMutex::default(),
             live: CancellationToken::new(),
@@ -275,8 +301,8 @@ impl Tape {
             }
             Look::Live | Look::Same => {}
             Look::New(Saw::Cancel) => state.cancelled = true,
-            Look::New(Saw::Time(_)) => {
-                match self.diverged(state, "a look at the clock", "whether it is cancelled").await {}
+            Look::New(Saw::Time(_) | Saw::Elapsed) => {
+                match self.diverged(state, "another look", "whether it is cancelled").await {}
             }
         }
         state.cancelled
@@ -306,7 +332,9 @@ impl Tape {
         let begun = Instant::now();
         // To be run again costs what it has computed so far.
         let busy = begun.duration_since(self.begun).saturating_sub(*self.waited());
-        let Some(idle) = self.idle.filter(|idle| left > *idle * 2 && left > busy * WORTH) else {
+        // Calls under way are in memory, and their agent with them.
+        let idle = self.idle.filter(|_| self.pending().is_empty());
+        let Some(idle) = idle.filter(|idle| left > *idle * 2 && left > busy * WORTH) else {
             self.clock.sleep_until(moment).await;
             *self.waited() += begun.elapsed();
             return;
@@ -335,14 +363,7 @@ impl Tape {
     pub async fn call(&self, operation: &str, args: &Json) -> Result<Turn, JournalError> {
         let mut state = self.state.lock().await;
         let state = &mut *state;
-        self.tell_printed(state).await;
-        if let Some(Script { again: Again::Offline { until: Some(until) }, .. }) = &state.script
-            && state.calls >= *until
-        {
-            match self.halt(Halt::End).await {}
-        }
-        state.calls += 1;
-        let call = state.calls;
+        let call = self.announce(state).await;
         let same = |number: u64, was: &str, of: &Json| number == call && was == operation && of == args;
         loop {
             match self.next(state).await {
@@ -372,6 +393,266 @@ impl Tape {
                 Some(other) => match self.diverged(state, &describe(&other), &quote(operation, args)).await {},
             }
         }
+    }
+
+    /// Announces a call that takes its time, and says what becomes of it.
+    ///
+    /// # Errors
+    ///
+    /// If the journal takes no more.
+    pub async fn begin(&self, operation: &str, args: &Json) -> Result<Begin, JournalError> {
+        let mut state = self.state.lock().await;
+        let state = &mut *state;
+        let call = self.announce(state).await;
+        let same = |number: u64, was: &str, of: &Json| number == call && was == operation && of == args;
+        match self.next(state).await {
+            None => {
+                self.journal.room().await?;
+                Ok(Begin::Live(call))
+            }
+            Some(Record::Called(called)) if same(called.call, &called.operation, &called.args) => {
+                Ok(Begin::Told(called))
+            }
+            Some(Record::Begun(begun)) if same(begun.call, &begun.operation, &begun.args) => {
+                self.pending().begin(call, begun.reserved.clone());
+                Ok(Begin::Again(begun))
+            }
+            Some(other) => match self.diverged(state, &describe(&other), &quote(operation, args)).await {},
+        }
+    }
+
+    /// Writes down that a live call begins, after everything the agent saw before it.
+    ///
+    /// # Errors
+    ///
+    /// If the journal takes no more.
+    pub async fn begun(&self, begun: Begun) -> Result<Mark, JournalError> {
+        let mut state = self.state.lock().await;
+        self.write_observations(&mut state);
+        self.pending().begin(begun.call, begun.reserved.clone());
+        self.journal.append(&Record::Begun(begun))
+    }
+
+    /// Takes a part of a live call's answer; says whether anybody wants more.
+    ///
+    /// # Errors
+    ///
+    /// If the journal takes no more.
+    pub async fn part(&self, part: Part) -> Result<bool, JournalError> {
+        self.journal.room().await?;
+        self.arrived(part.call, |journal| {
+            journal.append(&Record::Part(part.clone()))?;
+            Ok(News::Part(part.answer))
+        })
+    }
+
+    /// Takes the end of a live call. What comes after it is nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the journal takes no more.
+    pub fn conclude(&self, concluded: Concluded) -> Result<(), JournalError> {
+        self.arrived(concluded.call, |journal| {
+            journal.append(&Record::Concluded(concluded.clone()))?;
+            Ok(News::Over(concluded))
+        })
+        .map(drop)
+    }
+
+    /// Whether the end of a call is still to come.
+    #[must_use]
+    pub fn is_open(&self, call: u64) -> bool {
+        self.pending().is_open(call)
+    }
+
+    /// Returns once one of `calls` has something that the agent has not taken, and says which had it first, or that
+    /// `patience` was over before.
+    pub async fn first(&self, calls: &[u64], patience: Option<Duration>) -> Option<usize> {
+        {
+            let mut state = self.state.lock().await;
+            let state = &mut *state;
+            self.tell_printed(state).await;
+            if patience.is_some() {
+                match self.ask(state).await {
+                    Look::New(Saw::Elapsed) => return None,
+                    Look::New(_) => match self.diverged(state, "another look", "a wait").await {},
+                    Look::Live | Look::Same => {}
+                }
+            }
+            // What came in before the agent's next record is what it could have waited for.
+            let rest = match state.observed.is_empty() {
+                true => self.front(state).await.map(describe),
+                false => Some("another look".to_owned()),
+            };
+            if let Some(first) = self.pending().first(calls) {
+                return Some(first);
+            }
+            if let Some(expected) = rest {
+                match self.diverged(state, &expected, "a wait for a call").await {}
+            }
+            self.go_live(state).await;
+        }
+        let begun = Instant::now();
+        let mut news = self.news.subscribe();
+        let arrival = async {
+            loop {
+                news.borrow_and_update();
+                if let Some(first) = self.pending().first(calls) {
+                    return first;
+                }
+                // The sender lives as long as this does.
+                let _ = news.changed().await;
+            }
+        };
+        let elapsed = async {
+            match patience {
+                Some(patience) => self.clock.sleep_until(self.clock.now().saturating_add(patience)).await,
+                None => pending().await,
+            }
+        };
+        let first = tokio::select! {
+            biased;
+            first = arrival => Some(first),
+            () = elapsed => None,
+        };
+        *self.waited() += begun.elapsed();
+        if first.is_none() {
+            let mut state = self.state.lock().await;
+            self.note(&mut state, Saw::Elapsed);
+        }
+        first
+    }
+
+    /// What came in next of a call that is pending; waits for it.
+    pub async fn news(&self, call: u64) -> Option<News> {
+        self.first(&[call], None).await;
+        let news = self.pending().take(call);
+        self.news.send_modify(|changes| *changes += 1);
+        news
+    }
+
+    /// The part that came in next of a call, unless it has ended.
+    #[must_use]
+    pub fn take_part(&self, call: u64) -> Option<Answer> {
+        let part = self.pending().take_part(call);
+        self.news.send_modify(|changes| *changes += 1);
+        part
+    }
+
+    /// How a call failed of which no more parts come.
+    #[must_use]
+    pub fn failure(&self, call: u64) -> Option<Outcome> {
+        self.pending().failure(call)
+    }
+
+    /// Wants no parts of a call any more, but its end.
+    pub fn skip_parts(&self, call: u64) {
+        self.pending().skip_parts(call);
+        self.news.send_modify(|changes| *changes += 1);
+    }
+
+    /// How many parts of a call have come in, in this run and earlier ones.
+    #[must_use]
+    pub fn parts(&self, call: u64) -> usize {
+        self.pending().parts(call)
+    }
+
+    /// Returns once there is room for a part of a call, or says that nobody wants one.
+    pub async fn wants_part(&self, call: u64) -> bool {
+        let mut news = self.news.subscribe();
+        loop {
+            news.borrow_and_update();
+            let waiting = self.pending().waiting(call);
+            match waiting {
+                None => return false,
+                Some(waiting) if waiting < PARTS_WAITING_MAX => return true,
+                // The sender lives as long as this does.
+                Some(_) => drop(news.changed().await),
+            }
+        }
+    }
+
+    /// Ends a call whose agent wants no more of it, and says how it ended.
+    ///
+    /// # Errors
+    ///
+    /// If the journal takes no more.
+    pub async fn give_up(&self, call: u64) -> Result<Option<Concluded>, JournalError> {
+        let mut state = self.state.lock().await;
+        let state = &mut *state;
+        if !self.pending().is_open(call) {
+            return Ok(self.pending().give_up(call));
+        }
+        // Its end was written down before whatever the agent did next.
+        let rest = match state.observed.is_empty() {
+            true => self.front(state).await.map(describe),
+            false => Some("another look".to_owned()),
+        };
+        let mut end = self.pending().give_up(call);
+        if end.is_none() {
+            if let Some(expected) = rest {
+                match self.diverged(state, &expected, "that it wants no more of a call").await {}
+            }
+            self.go_live(state).await;
+            let concluded = self.dropped(call, "the agent wanted no more of it");
+            self.conclude(concluded.clone())?;
+            end = Some(concluded);
+        }
+        Ok(end)
+    }
+
+    /// Ends all calls of an agent that is over.
+    pub fn give_up_all(&self) {
+        if !self.is_live() {
+            return;
+        }
+        let open = self.pending().open();
+        for (call, _) in open {
+            // A journal that takes no more is why the job ended, and says so itself.
+            let _ = self.conclude(self.dropped(call, "the job ended while it was under way"));
+        }
+    }
+
+    /// The end of a call that was not waited for. Nobody knows what it did, so it costs all that was held for it.
+    fn dropped(&self, call: u64, why: &str) -> Concluded {
+        let code = ErrorCode::Cancelled;
+        let error = ToolError { code, message: why.to_owned(), retryable: code.retryable() };
+        let outcome = Outcome::Failed { error, code: "cancelled".to_owned() };
+        Concluded { at: self.clock.now(), call, outcome, cost: self.pending().reserved(call) }
+    }
+
+    /// Writes down what came in of a live call and gives it to whoever waits, both or neither.
+    fn arrived(
+        &self,
+        call: u64,
+        write: impl FnOnce(&Journal) -> Result<News, JournalError>,
+    ) -> Result<bool, JournalError> {
+        {
+            let mut pending = self.pending();
+            if !pending.is_open(call) {
+                return Ok(false);
+            }
+            let news = write(&self.journal)?;
+            pending.push(call, news);
+        }
+        self.news.send_modify(|arrived| *arrived += 1);
+        Ok(true)
+    }
+
+    /// Counts a call.
+    async fn announce(&self, state: &mut State) -> u64 {
+        self.tell_printed(state).await;
+        if let Some(Script { again: Again::Offline { until: Some(until) }, .. }) = &state.script
+            && state.calls >= *until
+        {
+            match self.halt(Halt::End).await {}
+        }
+        state.calls += 1;
+        state.calls
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a record of a live call, after everything the agent saw before it.
@@ -491,8 +772,8 @@ impl Tape {
             }
             Look::Same => {}
             Look::New(Saw::Time(at)) => state.now = at,
-            Look::New(Saw::Cancel) => {
-                match self.diverged(state, "whether it is cancelled", "a look at the clock").await {}
+            Look::New(Saw::Cancel | Saw::Elapsed) => {
+                match self.diverged(state, "another look", "a look at the clock").await {}
             }
         }
         state.now
@@ -572,6 +853,7 @@ impl Tape {
                     | Record::Intent(_)
                     | Record::Void { .. }
                     | Record::Called(_)
+                    | Record::Begun(_)
                     | Record::Event { .. },
                 ) => break,
                 Some(_) => script.page.pop_front(),
@@ -579,6 +861,9 @@ impl Tape {
             match taken {
                 Some(Record::Cancelling { .. }) => script.cancelling = true,
                 Some(Record::Ended { end, .. }) => script.end = Some(end),
+                // Not the agent's own: it comes in beside what the agent does.
+                Some(Record::Part(Part { call, answer, .. })) => self.pending().push(call, News::Part(answer)),
+                Some(Record::Concluded(concluded)) => self.pending().push(concluded.call, News::Over(concluded)),
                 _ => {}
             }
         }
@@ -631,11 +916,14 @@ impl Script {
             let record = Record::decode(&stored.bytes)
                 .map_err(|error| format!("{} at {}: {error}", self.stream, stored.position))?;
             if self.again == Again::Restart {
-                let elsewhere = match &record {
-                    Record::Called(Called {
-                        outcome: Outcome::Done { answer: Some(Answer::Blob { size, .. }), .. },
-                        ..
-                    }) => *size,
+                let answer = match &record {
+                    Record::Called(Called { outcome: Outcome::Done { answer, .. }, .. })
+                    | Record::Concluded(Concluded { outcome: Outcome::Done { answer, .. }, .. }) => answer.as_ref(),
+                    Record::Part(part) => Some(&part.answer),
+                    _ => None,
+                };
+                let elsewhere = match answer {
+                    Some(Answer::Blob { size, .. }) => *size,
                     _ => 0,
                 };
                 // What an earlier host wrote counts too; should it be too much, the job ends by that.
@@ -649,9 +937,9 @@ impl Script {
 
 fn describe(record: &Record) -> String {
     match record {
-        Record::Called(Called { operation, args, .. }) | Record::Intent(Intent { operation, args, .. }) => {
-            quote(operation, args)
-        }
+        Record::Called(Called { operation, args, .. })
+        | Record::Intent(Intent { operation, args, .. })
+        | Record::Begun(Begun { operation, args, .. }) => quote(operation, args),
         Record::Event { event, .. } => describe_event(event),
         Record::Observed(_) => "another look at the clock".to_owned(),
         _ => "something of the host's own".to_owned(),

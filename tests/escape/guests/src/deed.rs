@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::calls::{Call, Then};
+
 /// One deed, as the input spells it: `{"do": "read_range", "path": "/a", "offset": 0, "length": 9}`.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
@@ -142,6 +144,16 @@ pub enum Deed {
     ChunkAfterFinish,
     /// Streams `count` texts of `bytes`.
     FloodOutput { count: u64, bytes: usize },
+
+    /// Starts calls that take their time; see [`Then`] for what is given.
+    Calls {
+        start: Vec<Call>,
+        #[serde(default)]
+        then: Then,
+        patience_ms: Option<u64>,
+    },
+    /// Has a task done by another agent that does this same deed: a delegation without end.
+    DelegateForEver { lease: BTreeMap<String, Vec<String>> },
 
     /// Sleeps, and asks nobody.
     Sleep { ms: u64 },

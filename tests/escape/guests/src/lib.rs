@@ -6,6 +6,7 @@
 //! and not what an agent made of it. See `Deed` for the catalogue.
 
 mod ambient;
+mod calls;
 mod deed;
 mod exhaust;
 
@@ -63,6 +64,16 @@ fn perform(deed: Deed) -> Result<Value, Error> {
         Deed::CreateDir { path } => fs::create_dir(path).map(Value::from),
         Deed::Remove { path } => fs::remove(path).map(Value::from),
         Deed::StatMany { path, count } => Ok(stat_many(&path, count)),
+
+        Deed::Calls { start, then, patience_ms } => calls::perform(start, then, patience_ms),
+        Deed::DelegateForEver { lease } => {
+            let mut task = leasehold_agent::delegate::task("hostile")
+                .input(&json!({ "do": "delegate_for_ever", "lease": lease }))?;
+            for (namespace, patterns) in &lease {
+                task = task.grant(namespace, patterns);
+            }
+            task.run()
+        }
 
         Deed::Ambient => Ok(ambient::report()),
         Deed::Clock => Ok(ambient::clock()),

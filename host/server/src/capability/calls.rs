@@ -1,0 +1,460 @@
+//! Calls that take their time, and the interface `calls` to wait for them.
+//!
+//! Such a call has the shape of every other: parse, ask the gate, write down, take effect, write down what came of it.
+//! But its effect runs in a task of its own, and its end is written down when it comes about. The agent is told of it
+//! when it asks, and what it cost is counted then, too. [`crate::tape`] says why a replay is told the same.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use leasehold_core::{
+    error::ErrorCode,
+    id::JobId,
+    job::record::{Begun, Concluded, Outcome, Part, call_id},
+    lease::{
+        amount::Budget,
+        gate::{Gate, Permit},
+        ledger::{CarveOut, LedgerError},
+        operation::Operation,
+    },
+    protocol::json::Json,
+    time::Timestamp,
+};
+use tokio::task::AbortHandle;
+use wasmtime::component::{Resource, ResourceTable};
+
+use super::{
+    Asked, Failure, JobCtx, Reported, Told, World,
+    bindings::{calls, types, types::Error},
+    broken, delegate, invalid, keep, read,
+};
+use crate::{
+    journal::{Journal, JournalError, Mark},
+    sandbox::limits::Limits,
+    tape::{Begin, Control, News, Tape},
+};
+
+/// A call under way, as its agent holds it.
+#[derive(Debug)]
+pub struct PendingCall {
+    call: u64,
+    operation: &'static str,
+    /// The most it may cost, taken out of what is free.
+    held: CarveOut,
+    /// Whether it has parts.
+    streams: bool,
+    task: AbortHandle,
+}
+
+impl Drop for PendingCall {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl PendingCall {
+    /// The how-manieth call of its job it is.
+    pub(super) fn number(&self) -> u64 {
+        self.call
+    }
+}
+
+/// Where the pending calls of one agent are.
+pub(super) fn table(limits: &Limits) -> ResourceTable {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(limits.calls_max);
+    table
+}
+
+/// What a call that takes its time came to.
+pub(super) struct Done {
+    /// What a watcher is told.
+    pub summary: Json,
+    /// What the agent is told.
+    pub answer: Told,
+    /// What it cost.
+    pub cost: Budget,
+}
+
+/// Why it came to nothing.
+pub(super) struct Undone {
+    pub failure: Failure,
+    /// What it cost all the same.
+    pub cost: Budget,
+}
+
+impl<T: Into<Failure>> From<T> for Undone {
+    fn from(failure: T) -> Self {
+        Self { failure: failure.into(), cost: Budget::new() }
+    }
+}
+
+/// The work of a call, in a task of its own.
+pub(super) type Work = BoxFuture<'static, Result<Done, Undone>>;
+
+/// Whether a call may be made again if a host was stopped before it knew its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// It changes nothing, or the same once more.
+    Yes,
+    /// It goes on by itself, and whoever makes it again finds it.
+    Resume,
+    /// Nobody knows whether it took place, and the agent is told so.
+    No,
+}
+
+/// A call that is to begin.
+pub(super) struct Start<Op, F> {
+    pub asked: Asked,
+    /// What the gate is asked about.
+    pub op: Result<Op, Failure>,
+    pub repeat: Repeat,
+    /// Whether it has parts.
+    pub streams: bool,
+    /// Does it.
+    pub work: F,
+}
+
+/// What the work of a call may use of its job.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub call: u64,
+    pub job_id: JobId,
+    /// When the call began.
+    pub at: Timestamp,
+    /// The most it may cost.
+    pub reserved: Budget,
+    /// Whether it has parts.
+    pub streams: bool,
+    pub world: Arc<World>,
+    gate: Arc<std::sync::Mutex<Gate>>,
+    tape: Arc<Tape>,
+    journal: Arc<Journal>,
+    control: Arc<Control>,
+}
+
+impl Line {
+    /// Asks the gate about something that the call came upon, such as a redirect.
+    pub fn permit<Op: Operation>(&self, op: Op) -> Result<Permit<Op>, leasehold_core::lease::gate::Denied> {
+        let mut gate = self.gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.control.cancel.is_cancelled() {
+            gate.cancel();
+        }
+        gate.permit(self.world.clock.now(), op)
+    }
+
+    /// Gives a part of the answer; says whether anybody wants more. Waits as long as the agent takes none.
+    pub async fn part(&self, told: Told) -> Result<bool, Failure> {
+        if !self.tape.wants_part(self.call).await {
+            return Ok(false);
+        }
+        let answer = keep(&self.world, &self.journal, self.job_id, told).await.map_err(unkept)?;
+        let Some(answer) = answer else { return Ok(true) };
+        let part = Part { at: self.world.clock.now(), call: self.call, answer };
+        self.tape.part(part).await.map_err(unkept)
+    }
+
+    /// How many parts the agent was given, by this host or an earlier one.
+    pub fn parts(&self) -> usize {
+        self.tape.parts(self.call)
+    }
+
+    /// Writes down what came of the call.
+    async fn conclude(&self, result: Result<Done, Undone>) {
+        let kept = match result {
+            Ok(Done { summary, answer, cost }) => keep(&self.world, &self.journal, self.job_id, answer)
+                .await
+                .map(|answer| (Outcome::Done { summary, answer }, cost)),
+            Err(Undone { failure, cost }) => Ok((failure.outcome(), cost)),
+        };
+        let (outcome, cost) = kept.unwrap_or_else(|error| (unkept(error).outcome(), Budget::new()));
+        let concluded = Concluded { at: self.world.clock.now(), call: self.call, outcome, cost };
+        // A journal that takes no more is why the job ends, and says so itself.
+        let _ = self.tape.conclude(concluded);
+    }
+
+    /// Does the work, unless the job's cancellation or the end of its lease comes first.
+    async fn race(&self, expires_at: Option<Timestamp>, work: Work) -> Result<Done, Undone> {
+        let expired = async {
+            match expires_at {
+                Some(at) => self.world.clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        // Whoever stops something half done does not know what it cost.
+        let undone = |failure| Err(Undone { failure, cost: self.reserved.clone() });
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = self.control.cancel.cancelled() => undone(Failure {
+                told: types::ErrorCode::Cancelled,
+                shown: ErrorCode::Cancelled,
+                message: "the job is being cancelled".to_owned(),
+            }),
+            () = expired => undone(Failure {
+                told: types::ErrorCode::LeaseExpired,
+                shown: ErrorCode::LeaseExpired,
+                message: "the lease expired while the call was under way".to_owned(),
+            }),
+        }
+    }
+}
+
+/// What a call comes to whose answer cannot be kept; the job ends by that.
+fn unkept(error: JournalError) -> Failure {
+    Failure::internal(&error.to_string())
+}
+
+impl JobCtx {
+    /// Starts a call: gate, then money, then its beginning on the disk, then its work.
+    ///
+    /// `price` is asked once the gate has agreed, and gives the most that the call may cost.
+    pub(super) async fn start_call<Op, F>(
+        &mut self,
+        start: Start<Op, F>,
+        price: impl FnOnce(&Op) -> Result<Budget, Failure>,
+    ) -> Result<Resource<PendingCall>, Error>
+    where
+        Op: Operation + Send + 'static,
+        F: FnOnce(Permit<Op>, Line) -> Work + Send + 'static,
+    {
+        let Start { asked, op, repeat, streams, work } = start;
+        self.has_room()?;
+        let (call, held, task) = match self.tape.begin(asked.operation, &asked.args).await.map_err(broken)? {
+            Begin::Told(called) => {
+                let refused: Result<(), Error> = self.told(called).await;
+                return Err(refused.err().unwrap_or_else(|| invalid("the call was refused")));
+            }
+            Begin::Live(call) => {
+                let admitted = op.and_then(|op| self.permit(op)).and_then(|permit| {
+                    let held = self.hold(&price(permit.op())?)?;
+                    Ok((permit, held))
+                });
+                let (permit, held) = match admitted {
+                    Ok(admitted) => admitted,
+                    Err(failure) => {
+                        let refused: Result<(), Error> = self.conclude(call, asked, Err(failure)).await;
+                        return Err(refused.err().unwrap_or_else(|| invalid("the call was refused")));
+                    }
+                };
+                let (at, reserved) = (self.world.clock.now(), held.grant().clone());
+                let operation = asked.operation.to_owned();
+                let begun = Begun { at, call, operation, args: asked.args, reserved: reserved.clone() };
+                let mark = self.tape.begun(begun).await.map_err(broken)?;
+                let line = self.line(call, at, reserved, streams);
+                let work = work(permit, line.clone());
+                (call, held, self.run(line, mark, repeat, work))
+            }
+            Begin::Again(begun) => {
+                let held = self.hold(&begun.reserved).unwrap_or_else(|_| CarveOut::default());
+                let permit = op.and_then(|op| Ok(self.gate().permit(begun.at, op)?));
+                let line = self.line(begun.call, begun.at, begun.reserved.clone(), streams);
+                let work: Work = match (repeat, permit) {
+                    // Nothing of it runs before the tape is live, and then only if its end is not known.
+                    (Repeat::Yes | Repeat::Resume, Ok(permit)) => work(permit, line.clone()),
+                    (Repeat::Yes | Repeat::Resume, Err(failure)) => Box::pin(async { Err(failure.into()) }),
+                    (Repeat::No, _) => {
+                        let cost = begun.reserved.clone();
+                        let failure = Failure::unknown("its answer had not come in");
+                        Box::pin(async { Err(Undone { failure, cost }) })
+                    }
+                };
+                (begun.call, held, self.run_again(line, repeat, work))
+            }
+        };
+        let pending = PendingCall { call, operation: asked.operation, held, streams, task };
+        self.calls.push(pending).map_err(|_| too_many(self.limits.calls_max))
+    }
+
+    /// Waits for the end of a call that was started, counts what it cost, and tells the agent.
+    pub(super) async fn finish_call<T: Reported>(
+        &mut self,
+        pending: Resource<PendingCall>,
+        operation: &'static str,
+    ) -> Result<T, Error> {
+        let number = self.pending(&pending, operation)?.call;
+        self.tape.skip_parts(number);
+        let end = loop {
+            match self.tape.news(number).await {
+                Some(News::Over(end)) => break end,
+                Some(News::Part(_)) => {}
+                None => return Err(invalid("this call is over, and its end has been taken")),
+            }
+        };
+        self.close(pending, &end).await?;
+        self.read_back(number, end.outcome).await
+    }
+
+    /// Waits for the next part of a call that streams; `None` after the last.
+    pub(super) async fn next_part(
+        &mut self,
+        pending: &Resource<PendingCall>,
+        operation: &'static str,
+    ) -> Result<Option<Bytes>, Error> {
+        let known = self.pending(pending, operation)?;
+        let (number, streams) = (known.call, known.streams);
+        if !streams {
+            return Err(invalid("this call does not come in parts: it was not started as a stream"));
+        }
+        if self.tape.first(&[number], None).await.is_none() {
+            return Ok(None);
+        }
+        let Some(part) = self.tape.take_part(number) else {
+            // Its end stays where `finish` finds it; a failure is told here already.
+            return match self.tape.failure(number) {
+                Some(outcome) => self.read_back::<()>(number, outcome).await.map(|()| None),
+                None => Ok(None),
+            };
+        };
+        match read(&*self.world.store, self.accepted.job_id, part).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => self.tape.unreadable(format!("a part of call {number}: {error:#}")).await,
+        }
+    }
+
+    /// Ends what is under way when its agent is over.
+    pub fn end_calls(&mut self) {
+        self.calls = ResourceTable::new();
+        self.tape.give_up_all();
+    }
+
+    /// A pending call of this interface.
+    pub(super) fn pending(
+        &self,
+        pending: &Resource<PendingCall>,
+        operation: &'static str,
+    ) -> Result<&PendingCall, Error> {
+        let known = self.calls.get(pending).map_err(|_| invalid("this call is over, and its end has been taken"))?;
+        if known.operation != operation {
+            return Err(invalid(format!("this is a call of `{}`, which does not finish here", known.operation)));
+        }
+        Ok(known)
+    }
+
+    async fn close(&mut self, pending: Resource<PendingCall>, end: &Concluded) -> Result<(), Error> {
+        let Ok(mut pending) = self.calls.delete(pending) else { return Ok(()) };
+        let held = std::mem::take(&mut pending.held);
+        self.settle(pending.operation, held, end).await
+    }
+
+    /// Refuses a call beyond those that may be under way at once.
+    fn has_room(&mut self) -> Result<(), Error> {
+        let max = self.limits.calls_max;
+        if self.calls.iter_mut().count() < max { Ok(()) } else { Err(too_many(max)) }
+    }
+
+    /// Takes the most that a call may cost out of what is free.
+    fn hold(&self, price: &Budget) -> Result<CarveOut, Failure> {
+        Ok(self.gate().ledger_mut().carve_out(price)?)
+    }
+
+    fn line(&self, call: u64, at: Timestamp, reserved: Budget, streams: bool) -> Line {
+        Line {
+            call,
+            job_id: self.accepted.job_id,
+            at,
+            reserved,
+            streams,
+            world: Arc::clone(&self.world),
+            gate: Arc::clone(&self.gate),
+            tape: Arc::clone(&self.tape),
+            journal: Arc::clone(&self.journal),
+            control: Arc::clone(&self.control),
+        }
+    }
+
+    /// Does the work of a call that has begun.
+    fn run(&self, line: Line, mark: Mark, repeat: Repeat, work: Work) -> AbortHandle {
+        let expires_at = self.accepted.authority.expires_at;
+        spawn(async move {
+            // What must not be repeated has its outcome before a host stops in good order, or does not begin.
+            let _begun = match repeat {
+                Repeat::No => Some(line.world.begin().await),
+                Repeat::Yes | Repeat::Resume => None,
+            };
+            if line.journal.durable(mark).await.is_err() {
+                return;
+            }
+            let result = line.race(expires_at, work).await;
+            line.conclude(result).await;
+        })
+    }
+
+    /// Does the work of a call that began before, if its end is not in the journal.
+    fn run_again(&self, line: Line, repeat: Repeat, work: Work) -> AbortHandle {
+        let expires_at = self.accepted.authority.expires_at;
+        spawn(async move {
+            line.tape.caught_up().await;
+            if !line.tape.is_open(line.call) {
+                return;
+            }
+            let result = match repeat {
+                // What the agent was given cannot be taken back, and another answer need not begin the same.
+                Repeat::Yes if line.parts() > 0 => Err(Undone {
+                    failure: Failure::unknown("a part of its answer had come in"),
+                    cost: line.reserved.clone(),
+                }),
+                _ => line.race(expires_at, work).await,
+            };
+            line.conclude(result).await;
+        })
+    }
+}
+
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    tokio::spawn(task).abort_handle()
+}
+
+fn too_many(max: usize) -> Error {
+    let message = format!("{max} calls are under way, the most one agent may have (`limits.calls_max`)");
+    Error { code: types::ErrorCode::TooLarge, message }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        let shown = ErrorCode::from(&error);
+        let told = match shown {
+            ErrorCode::BudgetExhausted => types::ErrorCode::BudgetExhausted,
+            _ => types::ErrorCode::InvalidRequest,
+        };
+        Self { told, shown, message: error.to_string() }
+    }
+}
+
+impl calls::HostPendingCall for JobCtx {
+    async fn call_id(&mut self, pending: Resource<PendingCall>) -> String {
+        self.calls.get(&pending).map(|pending| call_id(pending.call)).unwrap_or_default()
+    }
+
+    async fn drop(&mut self, pending: Resource<PendingCall>) -> wasmtime::Result<()> {
+        let Ok(known) = self.calls.get(&pending) else { return Ok(()) };
+        let (number, operation) = (known.call, known.operation);
+        let was_open = self.tape.is_open(number);
+        // A journal that takes no more ends the job.
+        if let Ok(Some(end)) = self.tape.give_up(number).await {
+            if was_open && operation == delegate::OPERATION {
+                self.cancel_child(number);
+            }
+            let _ = self.close(pending, &end).await;
+        }
+        Ok(())
+    }
+}
+
+impl calls::Host for JobCtx {
+    async fn wait_any(
+        &mut self,
+        pending: Vec<Resource<PendingCall>>,
+        timeout_ms: Option<u64>,
+    ) -> Result<Option<u32>, Error> {
+        if pending.is_empty() {
+            return Err(invalid("there is nothing to wait for: the list of calls is empty"));
+        }
+        let number = |pending| self.calls.get(pending).map(|known: &PendingCall| known.call).ok();
+        let numbers: Option<Vec<u64>> = pending.iter().map(number).collect();
+        let numbers = numbers.ok_or_else(|| invalid("one of these calls is over, and its end has been taken"))?;
+        let first = self.tape.first(&numbers, timeout_ms.map(Duration::from_millis)).await;
+        Ok(first.and_then(|first| u32::try_from(first).ok()))
+    }
+}
