@@ -55,6 +55,7 @@ pub fn frame() -> Vec<Row> {
         spans_max: 1000,
         settle_after: second,
         followed_max: 1000,
+        lag_max: 0,
     };
     let (now, ulid) = (Timestamp::from_millis(0), Ulid::from_parts(0, 1));
     let mut session = Session::new(config, now, None);

@@ -6,6 +6,7 @@ mod s05_envelope;
 mod s06_2_hello;
 mod s06_3_resume;
 mod s06_4_heartbeat;
+mod s06_5_ack;
 mod s06_6_list_jobs;
 mod s06_7_close;
 mod s07_1_submit;

@@ -38,6 +38,9 @@ use leasehold_core::{
 };
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 
+/// By how much a client may lag before it is told so (ARCP §6.5).
+const LAG_MAX: u64 = 2;
+
 /// How many records one page has at most.
 const PAGE: usize = 3;
 
@@ -68,6 +71,8 @@ enum Step {
     Flush,
     /// Nothing has been told for a long time.
     Settle,
+    /// The client acknowledges all but the newest messages it was sent.
+    Ack { without: usize },
     /// The connection drops, and the client comes back without the newest messages it was sent.
     Drop { without: usize },
     /// The host is killed: what was not durable is gone, or as much of it as was under way.
@@ -89,6 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => Just(Step::Stored),
         2 => Just(Step::Flush),
         2 => Just(Step::Settle),
+        1 => (0..12_usize).prop_map(|without| Step::Ack { without }),
         2 => (0..6_usize).prop_map(|without| Step::Drop { without }),
         1 => (0..6_usize, 0..3_usize).prop_map(|(without, durable)| Step::Kill { without, durable }),
     ]
@@ -110,6 +116,7 @@ fn watching_step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Stored),
         1 => Just(Step::Flush),
         1 => Just(Step::Settle),
+        2 => (0..12_usize).prop_map(|without| Step::Ack { without }),
         2 => (0..30_usize).prop_map(|without| Step::Drop { without }),
         1 => (0..30_usize, 0..3_usize).prop_map(|(without, durable)| Step::Kill { without, durable }),
     ]
@@ -117,7 +124,7 @@ fn watching_step() -> impl Strategy<Value = Step> {
 
 #[test]
 fn whatever_happens_the_client_is_told_one_stream() {
-    hold(vec![vec![], features()], prop::collection::vec(step(), 0..120));
+    hold(vec![vec![], vec!["ack".to_owned()], features()], prop::collection::vec(step(), 0..120));
 }
 
 /// ARCP §7.6, §6.3.
@@ -127,7 +134,7 @@ fn whatever_happens_a_client_that_watches_is_told_one_stream() {
 }
 
 fn features() -> Vec<String> {
-    ["result_chunk", "progress", "subscribe"].map(str::to_owned).to_vec()
+    ["ack", "result_chunk", "progress", "subscribe"].map(str::to_owned).to_vec()
 }
 
 fn hold(features: Vec<Vec<String>>, steps: impl Strategy<Value = Vec<Step>>) {
@@ -209,6 +216,7 @@ impl World {
             spans_max,
             settle_after: Duration::ZERO,
             followed_max: usize::MAX,
+            lag_max: LAG_MAX,
         };
         let mut world = Self {
             session: Session::new(config.clone(), NOW, None),
@@ -262,6 +270,15 @@ impl World {
             Step::Stored => self.stored(),
             Step::Flush => self.flush(false),
             Step::Settle => self.give(Input::Tick),
+            Step::Ack { without } => {
+                let processed = self.told.len().saturating_sub(without);
+                let text = format!(
+                    r#"{{"arcp":"1.1","id":"k","type":"session.ack","payload":{{"last_processed_seq":{processed}}}}}"#
+                );
+                let outputs = self.session.handle(NOW, ULID, Input::Frame(decode(&text)));
+                let refused = outputs.iter().any(|output| matches!(output, Output::Refused(_)));
+                assert_eq!(refused, !self.features.contains(&"ack".to_owned()));
+            }
             Step::Drop { without } => {
                 self.session.handle(NOW, ULID, Input::Gone);
                 while !self.submissions.is_empty() {
@@ -330,7 +347,7 @@ impl World {
                 Output::Subscribe { request, subscribe, .. } => {
                     self.subscriptions.push_back((request, subscribe.job_id, history));
                 }
-                Output::Send(_) | Output::Refused(_) => assert!(self.features.is_empty(), "not negotiated"),
+                Output::Send(_) | Output::Refused(_) => assert!(!self.features.contains(&"subscribe".to_owned())),
                 other => panic!("{other:?}"),
             }
         }
@@ -463,6 +480,11 @@ impl World {
         let Some(seq) = message.event_seq() else { return };
         assert_eq!(seq, self.told.len() as u64 + 1, "{message:?}");
         let frame = frame(message);
+        if is_signal(&frame) {
+            let acknowledged = frame.split("only ").nth(1).and_then(|rest| rest.split(' ').next());
+            let acknowledged: u64 = acknowledged.expect("it is named").parse().expect("a number");
+            assert!(seq - 1 - acknowledged > LAG_MAX && !self.features.is_empty(), "{frame}");
+        }
         let earlier = self.sent.entry(seq).or_insert_with(|| frame.clone());
         assert_eq!(*earlier, frame, "the same number, another message");
         self.told.push(frame);
@@ -549,7 +571,11 @@ impl World {
         for job in &self.jobs {
             let (id, expected) = (job.accepted.job_id, self.expected(job));
             let named = format!("\"job_id\":\"{id}\"");
-            let told = self.told.iter().filter(|frame| frame.contains(&named)).map(|frame| without_seq(frame));
+            let told = self
+                .told
+                .iter()
+                .filter(|frame| frame.contains(&named) && !is_signal(frame))
+                .map(|frame| without_seq(frame));
             let told: Vec<String> = told.collect();
             if told.is_empty() && job.disowned {
                 continue;
@@ -649,6 +675,11 @@ fn record(kind: u8) -> Record {
 
 fn frame(message: &ServerMessage) -> String {
     message.encode(&Stamp { id: ULID, now: NOW, session_id: SessionId::new(ULID), dialect: dialect::GENERIC })
+}
+
+/// Whether it is the message that stands in no journal (ARCP §6.5).
+fn is_signal(frame: &str) -> bool {
+    frame.contains("back_pressure")
 }
 
 fn without_seq(frame: &str) -> String {

@@ -88,6 +88,9 @@ pub struct Server {
     pub session_switches_max: usize,
     /// Jobs that one session is told of at once; a subscription beyond it is refused (ARCP §7.6).
     pub session_jobs_max: usize,
+    /// By how many numbers a client that acknowledges may lag before it is told `back_pressure` (ARCP §6.5); 0: by any
+    /// number.
+    pub back_pressure_lag: u64,
     /// How long a host that stops waits for calls that are under way.
     pub drain_sec: u32,
     /// How SQLite waits for the disk: `full` survives power loss, `normal` only a crash of the host.
@@ -127,6 +130,7 @@ impl Default for Server {
             principal_parked_sessions_max: 1_000,
             session_switches_max: 65_536,
             session_jobs_max: 5_000,
+            back_pressure_lag: 5_000,
             drain_sec: 10,
             synchronous: Synchronous::Full,
         }
@@ -306,6 +310,7 @@ impl Config {
             resume_window: seconds(self.server.resume_window_sec),
             spans_max: self.server.session_switches_max.max(1),
             followed_max: self.server.session_jobs_max,
+            lag_max: self.server.back_pressure_lag,
             // Before the journal of an ended job can go.
             settle_after: seconds(self.retention.finished_sec.min(self.server.resume_window_sec)) / 2,
         }

@@ -29,6 +29,8 @@ impl Driven {
             resume_window: Duration::from_secs(600),
             spans_max: 100,
             settle_after: Duration::from_secs(60),
+            followed_max: 100,
+            lag_max: 3,
         };
         let session = Session::new(config, Timestamp::from_millis(0), None);
         Self { session, sent: Vec::new(), known: false, closed: false, now: 0 }

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::{
-    log::{Checkpoint, Follow, Left, LogRecord, Opened, Span, Standing},
+    log::{Checkpoint, Follow, Lag, Left, LogRecord, Opened, Span, Standing},
     outbox::{Delivery, Ended, Outbox, ReadFrom},
 };
 use crate::{
@@ -63,6 +63,8 @@ struct Segment {
     follow: usize,
     after: u64,
     until: Until,
+    /// The message it begins with, if that stands in no journal.
+    lag: Option<Lag>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -183,7 +185,7 @@ impl History {
         let later = self.segments.iter().filter(is_of).find(|segment| segment.first > seq).map(|segment| segment.after);
         let at = self.segments.iter().rposition(|segment| is_of(&segment) && segment.first <= seq);
         let Some(at) = at else { return later.map(|after| Search { job_id, seq, after, outbox: None }) };
-        let Segment { first, follow, after, until } = self.segments[at];
+        let Segment { first, follow, after, until, lag } = self.segments[at];
         if self.segments.get(at + 1).is_some_and(|next| next.first <= seq.saturating_add(1)) {
             let until = if let Until::Position(until) = until { until } else { u64::MAX };
             return Some(Search { job_id, seq, after: later.unwrap_or(until), outbox: None });
@@ -191,7 +193,9 @@ impl History {
         let mut outbox = Outbox::restored(opened.features.clone(), first - 1, 0, Ended::default());
         outbox.stand(Standing { follow: self.follows[follow].clone(), given: after, last_seq: 0 });
         outbox.enter(job_id, first);
-        Some(Search { job_id, seq, after, outbox: Some(Box::new(outbox)) })
+        lag.and_then(|lag| outbox.signalled(job_id, lag));
+        let outbox = Some(Box::new(outbox)).filter(|outbox| outbox.last_seq() < seq);
+        Some(Search { job_id, seq, after, outbox })
     }
 
     /// Begins to make the stream again for a client that has everything up to `last_event_seq`.
@@ -249,7 +253,7 @@ impl History {
             // Nothing else was followed, so the job before has been told to its end.
             self.close(first, Left { at: u64::MAX, ended: true });
             self.settled = None;
-            self.segments.push(Segment { first, follow: index, after: 0, until: Until::End });
+            self.segments.push(Segment { first, follow: index, after: 0, until: Until::End, lag: None });
             self.written += 1;
         }
         self.standing.insert(job_id, Place { follow: index, given, last_seq: 0 });
@@ -278,7 +282,8 @@ impl History {
         let Some(place) = self.standing.get_mut(&span.job) else { return };
         place.given = place.given.max(span.after);
         let follow = place.follow;
-        self.segments.push(Segment { first: span.first, follow, after: span.after, until: Until::End });
+        let Span { first, after, lag, .. } = *span;
+        self.segments.push(Segment { first, follow, after, until: Until::End, lag });
         self.written += 1;
     }
 
@@ -419,9 +424,12 @@ impl Resumed {
         if self.outbox.last_seq() >= self.replay.skip {
             return Ok(None);
         }
-        let next = self.replay.next(&mut self.outbox)?;
-        // All that is stored is less than what the client says it has.
-        next.map(Some).ok_or(Refused::Ahead(self.outbox.last_seq()))
+        let next = self.replay.next(&mut self.outbox, &mut self.first)?;
+        if next.is_none() && self.outbox.last_seq() < self.replay.skip {
+            // All that is stored is less than what the client says it has.
+            return Err(Refused::Ahead(self.outbox.last_seq()));
+        }
+        Ok(next)
     }
 
     /// The jobs whose journals the session still needs.
@@ -448,12 +456,23 @@ impl From<Gone> for Refused {
 }
 
 impl Replay {
+    /// The newest number that the client has.
+    pub(super) fn skipped(&self) -> u64 {
+        self.skip
+    }
+
     /// What to read next: a job's journal after a position, as far as it is stored. `None` at the end.
+    ///
+    /// What is to be sent before that, because it stands in no journal, is put to `messages`.
     ///
     /// # Errors
     ///
     /// If the numbers do not come out.
-    pub fn next(&mut self, outbox: &mut Outbox) -> Result<Option<(JobId, u64)>, Gone> {
+    pub fn next(
+        &mut self,
+        outbox: &mut Outbox,
+        messages: &mut Vec<ServerMessage>,
+    ) -> Result<Option<(JobId, u64)>, Gone> {
         loop {
             let Some(segment) = self.segments.front() else {
                 // A client that has unsubscribed may have subscribed again since, or not.
@@ -481,6 +500,10 @@ impl Replay {
                     let standing = Standing { follow: follow.clone(), given: segment.after, last_seq: 0 };
                     outbox.stand(standing);
                     outbox.enter(follow.job_id, segment.first);
+                    if let Some(lag) = segment.lag {
+                        let told = outbox.signalled(follow.job_id, lag);
+                        messages.extend(told.filter(|_| outbox.last_seq() > self.skip));
+                    }
                     match outbox.begin(follow.job_id) {
                         ReadFrom::After(after) => after,
                         ReadFrom::Newest => segment.after,

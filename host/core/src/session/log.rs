@@ -4,7 +4,8 @@
 //! journals of the jobs, and the numbers follow from which job's records were
 //! given to the session in which order. A [`Span`] says that from one number on
 //! it was given one job's records, until the next span begins; so only a
-//! switch between jobs is written. [`History`](super::history::History) reads
+//! switch between jobs is written. The one message that stands in no journal, that the client lags, is how a span can
+//! begin. [`History`](super::history::History) reads
 //! these records, and makes the stream again.
 
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,19 @@ pub struct Span {
     /// How far the span before it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Left>,
+    /// The number is not of that record but of a message that stands in no journal: that the client lags (§6.5). The
+    /// record has the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<Lag>,
+}
+
+/// What a client was told of being behind, so that it can be told the same again.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lag {
+    /// When.
+    pub at: Timestamp,
+    /// What it had acknowledged.
+    pub acknowledged: u64,
 }
 
 /// How far a span came.

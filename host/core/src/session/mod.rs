@@ -5,6 +5,7 @@
 //! [`Output`] in order, and calls again with [`Input::Tick`] no later than
 //! [`Session::deadline`].
 
+mod ack;
 pub mod history;
 pub mod log;
 mod open;
@@ -53,6 +54,8 @@ pub struct SessionConfig {
     pub settle_after: Duration,
     /// How many jobs one session is told of at once before a subscription is refused (§7.6).
     pub followed_max: usize,
+    /// By how many numbers a client that acknowledges may lag before it is told so; 0: by any number (§6.5).
+    pub lag_max: u64,
 }
 
 /// Something that happened.

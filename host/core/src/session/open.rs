@@ -7,8 +7,9 @@ use std::{
 
 use super::{
     Close, Input, Output, Page, SessionConfig, Submission, Submitted, Watched, Welcomed,
+    ack::Acknowledged,
     history::Replay,
-    log::{Follow, LogRecord},
+    log::{Follow, Lag, LogRecord},
     outbox::{Delivery, Outbox, ReadFrom},
 };
 use crate::{
@@ -31,6 +32,8 @@ pub(super) struct Open {
     principal: Principal,
     features: Features,
     outbox: Outbox,
+    /// How far the client says it has come; a session that has not negotiated it is told nothing of its lag.
+    acknowledged: Acknowledged,
     /// The way to where the session stands, if its client has come back and not got there.
     replay: Option<Replay>,
     /// How many submissions there have been.
@@ -79,6 +82,8 @@ impl Open {
             Some(it) => (it.features, it.outbox, it.ordinal, Some(it.replay), it.first),
             None => (negotiated.clone(), Outbox::new(negotiated), 0, None, Vec::new()),
         };
+        let lag_max = if features.has(Feature::Ack) { config.lag_max } else { 0 };
+        let has = replay.as_ref().map_or(0, Replay::skipped);
         let interval = features.has(Feature::Heartbeat).then_some(config.heartbeat_interval);
         let seconds = |duration: Duration| u32::try_from(duration.as_secs().max(1)).unwrap_or(u32::MAX);
         let welcome = Welcome {
@@ -93,6 +98,7 @@ impl Open {
             principal: welcomed.principal,
             features,
             outbox,
+            acknowledged: Acknowledged::new(has, lag_max),
             replay,
             ordinal,
             late: Vec::new(),
@@ -201,7 +207,7 @@ impl Open {
                 }
                 Err(refusal) => refused(About::of(Asked::List, Some(request)), refusal),
             },
-            Input::Pages(pages) => self.pages(pages),
+            Input::Pages(pages) => self.pages(now, pages),
             Input::Stored => {
                 let mut outputs = self.held.pop_front().map_or_else(Vec::new, |held| held.outputs);
                 // What was to be read may have been unsubscribed from meanwhile.
@@ -252,8 +258,11 @@ impl Open {
             }
             // A pong has done its work by arriving.
             ClientMessage::Pong => vec![],
-            ClientMessage::Ack { .. } => match self.need(Feature::Ack) {
-                Ok(()) => vec![],
+            ClientMessage::Ack { last_processed_seq } => match self.need(Feature::Ack) {
+                Ok(()) => {
+                    self.acknowledged.take(last_processed_seq, self.outbox.last_seq());
+                    vec![]
+                }
                 Err(refusal) => no(Asked::Other, refusal),
             },
             ClientMessage::Close { .. } => vec![
@@ -518,7 +527,7 @@ impl Open {
     }
 
     /// Numbers what was read, and reads on.
-    fn pages(&mut self, pages: Vec<Page>) -> Vec<Output> {
+    fn pages(&mut self, now: Timestamp, pages: Vec<Page>) -> Vec<Output> {
         if let Some(mut replay) = self.replay.take() {
             let Some(page) = pages.into_iter().next() else { return vec![] };
             let Ok(delivery) = replay.give(&mut self.outbox, page.records) else { return lost() };
@@ -536,9 +545,13 @@ impl Open {
             let (mut cursor, mut ended) = (after, false);
             for (position, record) in records {
                 (cursor, ended) = (position, matches!(record, Record::Ended { .. }));
+                let last_seq = self.outbox.last_seq();
                 self.outbox.push(job_id, position, record, &mut delivery);
                 if ended {
                     break;
+                }
+                if self.outbox.last_seq() > last_seq {
+                    self.signal(now, job_id, &mut delivery);
                 }
             }
             if !ended {
@@ -549,6 +562,13 @@ impl Open {
         let mut outputs = self.deliver(delivery);
         outputs.extend(reads);
         outputs
+    }
+
+    /// Tells a client that lags that it does, as an event of the job of which it has just been told something (§6.5).
+    fn signal(&mut self, at: Timestamp, job_id: JobId, delivery: &mut Delivery) {
+        if let Some(acknowledged) = self.acknowledged.lags(self.outbox.last_seq()) {
+            self.outbox.signal(job_id, Lag { at, acknowledged }, delivery);
+        }
     }
 
     /// Sends messages once it is written down which numbers they have.
@@ -579,15 +599,20 @@ impl Open {
     /// Asks for what is to be replayed next; at the end, for what comes then.
     fn replay_on(&mut self) -> Vec<Output> {
         let Some(mut replay) = self.replay.take() else { return vec![] };
-        match replay.next(&mut self.outbox) {
+        let mut messages = Vec::new();
+        let next = replay.next(&mut self.outbox, &mut messages);
+        let mut outputs: Vec<Output> = messages.into_iter().map(Output::Send).collect();
+        match next {
             Ok(Some((job_id, after))) => {
                 self.replay = Some(replay);
-                vec![Output::Read { job_id, turn: 0, from: ReadFrom::After(after), wait: false, pause: false }]
+                let from = ReadFrom::After(after);
+                outputs.push(Output::Read { job_id, turn: 0, from, wait: false, pause: false });
+                outputs
             }
             Ok(None) => {
                 let mut jobs: Vec<JobId> = self.outbox.followed().collect();
                 jobs.sort_unstable();
-                let mut outputs: Vec<Output> = jobs.into_iter().filter_map(|job_id| self.read(job_id, false)).collect();
+                outputs.extend(jobs.into_iter().filter_map(|job_id| self.read(job_id, false)));
                 outputs.extend(self.checkpoint());
                 for job_id in std::mem::take(&mut self.unsubscribing) {
                     outputs.extend(self.end_subscription(job_id));

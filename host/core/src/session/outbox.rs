@@ -23,7 +23,8 @@ use crate::{
         server::{Place, ServerMessage, Terminal},
         status::Status,
     },
-    session::log::{Checkpoint, Follow, Left, LogRecord, Span, Standing},
+    session::log::{Checkpoint, Follow, Lag, Left, LogRecord, Span, Standing},
+    time::Timestamp,
 };
 
 /// The numbering of one session's stream.
@@ -107,6 +108,9 @@ pub enum ReadFrom {
     /// From the newest record, which is the end of a job that has ended.
     Newest,
 }
+
+/// The phase in which the job of a client is that lags (§6.5). No agent can say so.
+const BACK_PRESSURE: &str = "back_pressure";
 
 /// How many ended jobs a session remembers the last number of.
 const ENDED_MAX: usize = 1024;
@@ -226,6 +230,35 @@ impl Outbox {
         self.open = Some(OpenSpan { job_id, first, left: Left { at, ended: false } });
     }
 
+    /// Tells the client that it lags (§6.5), as an event of the job whose message was too much. A new span begins with
+    /// it, as it stands nowhere else.
+    pub(super) fn signal(&mut self, job_id: JobId, lag: Lag, delivery: &mut Delivery) {
+        let Some(after) = self.jobs.get(&job_id).map(|job| job.given) else { return };
+        let (first, left) = (self.last_seq + 1, self.open.as_ref().map(|open| open.left));
+        delivery.spans.push(Span { first, job: job_id, after, left, lag: Some(lag) });
+        delivery.switched = true;
+        self.written += 1;
+        self.enter(job_id, first);
+        delivery.messages.extend(self.signalled(job_id, lag));
+    }
+
+    /// Gives the next number to the message that the client lags. The span that it belongs to has begun.
+    pub(super) fn signalled(&mut self, job_id: JobId, lag: Lag) -> Option<ServerMessage> {
+        let job = self.jobs.get_mut(&job_id)?;
+        let message = format!(
+            "event {} was sent and only {} is acknowledged; read faster, or acknowledge what was read",
+            self.last_seq, lag.acknowledged
+        );
+        self.last_seq += 1;
+        job.last_seq = self.last_seq;
+        Some(ServerMessage::Event {
+            place: Place { event_seq: self.last_seq, job_id, trace_id: job.follow.trace_id },
+            request: job.follow.request.clone(),
+            ts: lag.at,
+            event: Event::Status { phase: BACK_PRESSURE.to_owned(), message: Some(message) },
+        })
+    }
+
     /// The jobs that are followed.
     pub(super) fn followed(&self) -> impl Iterator<Item = JobId> {
         self.jobs.keys().copied()
@@ -274,7 +307,7 @@ impl Outbox {
             Standing { follow, given: job.given, last_seq: job.last_seq }
         };
         let open = self.open.as_ref().filter(|open| !open.left.ended);
-        let open = open.map(|open| Span { first, job: open.job_id, after: open.left.at, left: None });
+        let open = open.map(|open| Span { first, job: open.job_id, after: open.left.at, left: None, lag: None });
         Checkpoint { first, ordinal, standing: self.jobs.values().map(standing).collect(), open }
     }
 
@@ -309,7 +342,7 @@ impl Outbox {
             if std::mem::take(&mut whole) && (!same || far) {
                 let left = open.replace(OpenSpan { job_id, first, left: Left { at: after, ended: false } });
                 let left = left.map(|open| open.left);
-                delivery.spans.push(Span { first, job: job_id, after, left });
+                delivery.spans.push(Span { first, job: job_id, after, left, lag: None });
                 delivery.switched |= !same;
                 *written += 1;
             }

@@ -40,6 +40,7 @@ fn session(header_token: Option<&str>) -> Session {
         spans_max: 1000,
         settle_after: Duration::from_secs(3600),
         followed_max: 3,
+        lag_max: 2,
     };
     Session::new(config, at(0), header_token.map(Secret::new))
 }
