@@ -168,6 +168,35 @@ async fn whoever_unsubscribes_is_told_no_more_and_may_subscribe_again() {
     assert!(left.iter().all(|frame| frame["job_id"] == json!(own)), "{left:?}");
 }
 
+/// ARCP §7.2: whoever repeats a submission is told the end, and more only while subscribed, in whichever order that came.
+#[tokio::test]
+async fn whoever_unsubscribes_from_a_job_that_was_submitted_again_is_told_its_end_alone() {
+    let host = TestHost::at(START).await;
+    for (key, first) in [("a", "job.subscribe"), ("b", "job.submit")] {
+        let submit = json!({ "agent": "hostile", "input": script(), "idempotency_key": key });
+        let mut owner = session(&host).await;
+        let job_id = owner.request("job.submit", submit.clone()).await.job_id();
+        for _ in 0..3 {
+            owner.find_type("job.event").await;
+        }
+        let mut watcher = session(&host).await;
+        let watch = json!({ "job_id": job_id, "history": true });
+        let requests = [("job.subscribe", watch), ("job.submit", submit)];
+        let (asked_first, asked_then): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(kind, _)| *kind == first);
+        for (kind, payload) in asked_first.into_iter().chain(asked_then) {
+            assert_eq!(watcher.request(kind, payload).await.payload()["job_id"], json!(job_id));
+        }
+        for _ in 0..3 {
+            watcher.find_type("job.event").await;
+        }
+        watcher.send("job.unsubscribe", json!({ "job_id": job_id })).await;
+        watcher.settle().await;
+        let all = told(&host, &mut owner, &job_id).await;
+        assert_eq!(all.len(), 6);
+        assert_eq!(told(&host, &mut watcher, &job_id).await, all[5..], "{first} first");
+    }
+}
+
 /// ARCP §14: what is another principal's is told only where the policy says so.
 #[tokio::test]
 async fn another_principal_watches_what_the_policy_lets_it() {

@@ -106,7 +106,8 @@ fn watching_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => Just(Step::Foreign),
         1 => Just(Step::Submit),
-        1 => Just(Step::Answer { refused: false }),
+        1 => index().prop_map(Step::Resubmit),
+        2 => Just(Step::Answer { refused: false }),
         4 => (index(), any::<bool>()).prop_map(|(job, history)| Step::Subscribe(job, history)),
         4 => Just(Step::Watch),
         3 => index().prop_map(Step::Unsubscribe),

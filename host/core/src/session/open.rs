@@ -517,11 +517,15 @@ impl Open {
 
     fn end_subscription(&mut self, job_id: JobId) -> Vec<Output> {
         let turn = self.outbox.turn(job_id);
-        let Some(record) = self.outbox.unsubscribe(job_id) else { return vec![] };
+        let records = self.outbox.unsubscribe(job_id);
+        if records.is_empty() {
+            return vec![];
+        }
         // Nothing else is told before it is written down that this is told no more.
-        self.held.push_back(Held { outputs: vec![], answers: false });
+        let outputs = self.read(job_id, false).into_iter().collect();
+        self.held.push_back(Held { outputs, answers: false });
         let mut outputs: Vec<Output> = turn.map(|turn| Output::Unread { turn }).into_iter().collect();
-        outputs.push(Output::Store(vec![record]));
+        outputs.push(Output::Store(records));
         outputs.extend(self.checkpoint());
         outputs
     }

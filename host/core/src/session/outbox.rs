@@ -185,10 +185,15 @@ impl Outbox {
         Some(LogRecord::Adopt { job_id, request: request.to_owned() })
     }
 
-    /// Ends a subscription (§7.6), and says so in the session's stream. A job of the session's own is told to its end.
-    pub(super) fn unsubscribe(&mut self, job_id: JobId) -> Option<LogRecord> {
-        self.jobs.get(&job_id).filter(|job| job.follow.request.is_none())?;
-        let Followed { given: at, last_seq, .. } = self.jobs.remove(&job_id)?;
+    /// Ends a subscription (§7.6); gives what says so in the session's stream. A job that the session itself has begun is
+    /// told to its end, and one that it submitted again is from now on told as if nobody had subscribed: its end alone.
+    pub(super) fn unsubscribe(&mut self, job_id: JobId) -> Vec<LogRecord> {
+        let Entry::Occupied(entry) = self.jobs.entry(job_id) else { return vec![] };
+        let Follow { ordinal, only_end, request, .. } = &entry.get().follow;
+        if *ordinal > 0 || (*only_end && request.is_some()) {
+            return vec![];
+        }
+        let Followed { follow, given: at, last_seq, .. } = entry.remove();
         if let Some(open) = self.open.as_mut().filter(|open| open.job_id == job_id && !open.left.ended) {
             open.left = Left { at, ended: true };
         }
@@ -196,7 +201,13 @@ impl Outbox {
             self.ended.push(job_id, last_seq);
         }
         self.written += 1;
-        Some(LogRecord::Unfollow { job_id, at, next: self.last_seq + 1 })
+        let mut records = vec![LogRecord::Unfollow { job_id, at, next: self.last_seq + 1 }];
+        if follow.request.is_some() {
+            let follow = Follow { only_end: true, after: 0, ..follow };
+            self.follow(follow.clone());
+            records.push(LogRecord::Follow(follow));
+        }
+        records
     }
 
     /// Takes a job out, as if it had never been followed.
