@@ -83,7 +83,7 @@ async fn with_history_all_is_told_once_and_as_it_was() {
     let subscribed = subscribe(&mut watcher, json!({ "job_id": job_id, "history": true, "from_event_seq": 0 })).await;
     assert_eq!(subscribed.payload()["replayed"], json!(true));
     let all = told(&host, &mut watcher, &job_id).await;
-    assert_eq!(all.len(), 6);
+    assert_eq!(all.len(), 3, "two events and the end");
     for frame in &all[..3] {
         assert_eq!(moment(&frame[1]["ts"]), START.parse().unwrap(), "when it happened, not when it was told");
     }
@@ -192,8 +192,8 @@ async fn whoever_unsubscribes_from_a_job_that_was_submitted_again_is_told_its_en
         watcher.send("job.unsubscribe", json!({ "job_id": job_id })).await;
         watcher.settle().await;
         let all = told(&host, &mut owner, &job_id).await;
-        assert_eq!(all.len(), 6);
-        assert_eq!(told(&host, &mut watcher, &job_id).await, all[5..], "{first} first");
+        assert_eq!(all.len(), 3, "two events and the end");
+        assert_eq!(told(&host, &mut watcher, &job_id).await, all[2..], "{first} first");
     }
 }
 

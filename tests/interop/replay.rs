@@ -205,7 +205,7 @@ pub async fn is_recognised_and_welcomed(sdk: &Sdk) {
         frame[key] = value.clone();
     }
     match decode(&frame.to_string()).expect("its hello is understood").message {
-        ClientMessage::Hello(hello) => assert_eq!(detect(&(sdk.id)(1), &hello).name, sdk.name),
+        ClientMessage::Hello(hello) => assert_eq!(detect(&(sdk.id)(1), &hello, None).name, sdk.name),
         other => panic!("{other:?}"),
     }
     let mut client = Client::welcomed(sdk).await;

@@ -199,3 +199,22 @@ async fn it_watches_a_job_of_another_session() {
     assert_eq!(told, ["log", "log", "job.completed"]);
     assert_eq!(within("the end", handle.join()).await.unwrap(), json!({ "count": 2 }));
 }
+
+/// What is told of its own job names the invocation, and only what comes in the subscription reaches whoever reads that.
+#[tokio::test]
+async fn it_watches_a_job_of_its_own() {
+    let host = TestHost::at("2026-05-13T12:00:00Z").await;
+    let (session, _) = alice(&host).await;
+    let input = json!({ "count": 2, "start_delay_ms": 60_000 });
+    let handle = within("an answer", session.invoke("chatty", input)).await.unwrap();
+    let filter = SubscriptionFilter { job_id: vec![handle.job_id.clone()], ..SubscriptionFilter::default() };
+    let subscription = within("the subscription", session.subscribe(filter)).await.unwrap();
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let next = host.advancing(Duration::from_secs(1), subscription.next()).await.unwrap();
+        assert_eq!(next.job_id.as_ref(), Some(&handle.job_id), "{next:?}");
+        told.push(next.payload.type_name());
+    }
+    assert_eq!(told, ["log", "log", "job.completed"]);
+    assert_eq!(within("the end", handle.join()).await.unwrap(), json!({ "count": 2 }));
+}

@@ -148,6 +148,10 @@ pub async fn drive(desk: Arc<Desk>, mut transport: Transport) {
     let bearer = transport.take_bearer();
     let now = clock.now();
     let session = Session::new(desk.session.clone(), now, bearer);
+    let session = match &transport.peer().user_agent {
+        Some(user_agent) => session.reached_by(user_agent),
+        None => session,
+    };
     let session = match transport.peer().parameter("dialect") {
         Some(name) => session.speaking(name),
         None => session,

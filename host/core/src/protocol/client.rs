@@ -287,7 +287,7 @@ fn understand(envelope: &Envelope<'_>, id: Option<&str>, words: Words) -> Result
         "session.ping" => ClientMessage::Ping { nonce: payload::<wire::Ping>(kind, raw)?.nonce, plain: false },
         "session.pong" => ClientMessage::Pong,
         "session.ack" => ClientMessage::Ack { last_processed_seq: payload::<wire::Ack>(kind, raw)?.last_processed_seq },
-        "session.list_jobs" => ClientMessage::ListJobs(payload::<wire::ListJobs>(kind, raw)?.into()),
+        "session.list_jobs" => ClientMessage::ListJobs(payload::<wire::ListJobs>(kind, raw)?.read(words)),
         "session.close" | "session.bye" => ClientMessage::Close { reason: payload::<wire::Reason>(kind, raw)?.reason },
         "job.submit" => {
             let submit = payload::<wire::Submit>(kind, raw)?;
@@ -372,7 +372,7 @@ fn without_values(error: &serde_json::Error) -> String {
 mod wire {
     use super::{
         BTreeMap, ClientInfo, Deserialize, Deserializer, Json, MapAccess, NonZeroU32, Object, Patterns, RawValue,
-        Refusal, Secret, Spelling, Status, Timestamp, Visitor, de, fmt,
+        Refusal, Secret, Spelling, Status, Timestamp, Visitor, Words, de, fmt,
     };
 
     #[derive(Deserialize)]
@@ -579,19 +579,19 @@ mod wire {
         created_before: Option<Timestamp>,
     }
 
-    impl From<ListJobs> for super::ListJobs {
-        fn from(list: ListJobs) -> Self {
-            let filter = list.filter.unwrap_or_default().0;
-            Self {
+    impl ListJobs {
+        pub fn read(self, words: Words) -> super::ListJobs {
+            let filter = self.filter.unwrap_or_default().0;
+            super::ListJobs {
                 statuses: filter.status.map(|Patterns(named)| {
-                    let is_named = |status: &Status| named.iter().any(|name| name == status.as_str());
-                    Status::ALL.into_iter().filter(is_named).collect()
+                    let is = |status: Status, name: &String| name == words.status(status) || name == status.as_str();
+                    Status::ALL.into_iter().filter(|status| named.iter().any(|name| is(*status, name))).collect()
                 }),
                 agent: filter.agent,
                 created_after: filter.created_after,
                 created_before: filter.created_before,
-                limit: list.limit.filter(|limit| *limit > 0),
-                cursor: list.cursor.filter(|cursor| !cursor.is_empty()),
+                limit: self.limit.filter(|limit| *limit > 0),
+                cursor: self.cursor.filter(|cursor| !cursor.is_empty()),
             }
         }
     }

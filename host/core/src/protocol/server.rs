@@ -328,6 +328,20 @@ impl<'a> Head<'a> {
 }
 
 impl ServerMessage {
+    /// What a job tells, once more as whoever only watches it is told.
+    pub(crate) fn as_watched(&self) -> Option<Self> {
+        match self {
+            Self::Event { place, ts, event, .. } => {
+                Some(Self::Event { place: *place, request: None, ts: *ts, event: event.clone() })
+            }
+            Self::Terminal { place, completed_at, terminal, .. } => {
+                let (place, terminal) = (*place, terminal.clone());
+                Some(Self::Terminal { place, request: None, completed_at: *completed_at, terminal })
+            }
+            _ => None,
+        }
+    }
+
     /// The message's number in the ordered stream, if it belongs there (§8.3).
     #[must_use]
     pub fn event_seq(&self) -> Option<u64> {

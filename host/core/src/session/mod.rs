@@ -311,6 +311,8 @@ pub struct Session {
     config: SessionConfig,
     header_token: Option<Secret>,
     dialect: &'static Dialect,
+    /// The software its connection says it is.
+    user_agent: Option<String>,
     /// What the client has asked for besides, and whether there is such a dialect.
     asked: Option<Result<&'static Dialect, Refusal>>,
     phase: Phase,
@@ -332,7 +334,14 @@ impl Session {
     #[must_use]
     pub fn new(config: SessionConfig, now: Timestamp, header_token: Option<Secret>) -> Self {
         let until = now.saturating_add(config.handshake_timeout);
-        Self { config, header_token, dialect: dialect::GENERIC, asked: None, phase: Phase::Greeting { until } }
+        let (dialect, phase) = (dialect::GENERIC, Phase::Greeting { until });
+        Self { config, header_token, dialect, user_agent: None, asked: None, phase }
+    }
+
+    /// Takes note of the software that the connection says it is, before anybody has spoken.
+    #[must_use]
+    pub fn reached_by(self, user_agent: &str) -> Self {
+        Self { user_agent: Some(user_agent.to_owned()), ..self }
     }
 
     /// Speaks the dialect of this name whatever the hello is like.
@@ -391,7 +400,7 @@ impl Session {
                 let asked = self.asked.clone();
                 self.dialect = match asked {
                     Some(Ok(dialect)) => dialect,
-                    _ => dialect::detect(&id, &hello),
+                    _ => dialect::detect(&id, &hello, self.user_agent.as_deref()),
                 };
                 let known = asked.unwrap_or(Ok(self.dialect));
                 match known.and_then(|_| admit(&hello, self.header_token.take())) {
@@ -417,7 +426,7 @@ impl Session {
                 if let (Some(resumed), None) = (&welcomed.resumed, &self.asked) {
                     self.dialect = resumed.dialect;
                 }
-                let (open, outputs) = Open::new(&self.config, now, welcomed, features, request);
+                let (open, outputs) = Open::new(&self.config, self.dialect, now, welcomed, features, request);
                 (Phase::Open(Box::new(open)), outputs)
             }
             (Phase::Authenticating { request, .. }, Input::Authenticated(Err(refusal))) => {

@@ -1,7 +1,7 @@
 //! A session that has been welcomed (ARCP §6.3-§7.4).
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -15,11 +15,11 @@ use super::{
 use crate::{
     error::{ErrorCode, Refusal},
     id::{JobId, Principal, Ulid},
-    job::record::Record,
+    job::record::{End, Record},
     lease::{Authority, Lease, Namespace},
     protocol::{
         client::{ClientMessage, Malformed, Request, Submit},
-        dialect::Asked,
+        dialect::{Asked, Dialect, Words},
         feature::{Feature, Features},
         server::{Accepted, ServerMessage, Subscribed, Welcome},
         trace::TraceId,
@@ -30,6 +30,7 @@ use crate::{
 /// The state of an open session.
 pub(super) struct Open {
     principal: Principal,
+    dialect: &'static Dialect,
     features: Features,
     outbox: Outbox,
     /// How far the client says it has come; a session that has not negotiated it is told nothing of its lag.
@@ -42,6 +43,8 @@ pub(super) struct Open {
     late: Vec<Input>,
     /// The subscriptions under way, and whether they were ended before they were answered.
     subscribing: Vec<(String, JobId, bool)>,
+    /// The jobs that the client watches, if it has to be told of each in the name of its subscription.
+    watched: BTreeSet<JobId>,
     /// The subscriptions to end once it is known what the session follows.
     unsubscribing: Vec<JobId>,
     /// The submissions under way: their ordinals, and the numbers they were promised.
@@ -73,6 +76,7 @@ struct Held {
 impl Open {
     pub(super) fn new(
         config: &SessionConfig,
+        dialect: &'static Dialect,
         now: Timestamp,
         welcomed: Welcomed,
         negotiated: Features,
@@ -96,6 +100,7 @@ impl Open {
         };
         let mut open = Self {
             principal: welcomed.principal,
+            dialect,
             features,
             outbox,
             acknowledged: Acknowledged::new(has, lag_max),
@@ -103,6 +108,7 @@ impl Open {
             ordinal,
             late: Vec::new(),
             subscribing: Vec::new(),
+            watched: BTreeSet::new(),
             unsubscribing: Vec::new(),
             submitting: VecDeque::new(),
             promised: 0,
@@ -118,7 +124,7 @@ impl Open {
         };
         let mut outputs = vec![Output::Send(ServerMessage::Welcome(Box::new(welcome)))];
         outputs.extend(first.into_iter().map(Output::Send));
-        outputs.extend(open.replay_on());
+        outputs.extend(open.replay_on(now));
         (open, outputs)
     }
 
@@ -188,7 +194,7 @@ impl Open {
             }
             Input::Submitted { request, trace_id, outcome } => {
                 let mut outputs = self.submitted(request, trace_id, outcome);
-                outputs.extend(self.answer_late());
+                outputs.extend(self.answer_late(now));
                 outputs
             }
             Input::Subscribed { request, job_id, outcome } => self.subscribed(request, job_id, outcome),
@@ -215,6 +221,7 @@ impl Open {
                     Output::Read { job_id, turn, .. } => self.outbox.turn(*job_id) == Some(*turn),
                     _ => true,
                 });
+                outputs.extend(self.answer_late(now));
                 outputs
             }
             Input::Stopping => vec![
@@ -423,21 +430,36 @@ impl Open {
     }
 
     /// Whether an answer has to wait: during a replay it is not known what the session follows, and while a submission
-    /// has been promised the next number, nothing else may begin to be told.
+    /// has been promised the next number, nothing else may begin to be told. What was read waits if it would be taken
+    /// for the answer to a submission.
     fn is_early(&self, input: &Input) -> bool {
         let promised = || self.submitting.iter().any(|(_, first)| first.is_some());
         match input {
             Input::Submitted { .. } => self.replay.is_some(),
             Input::Subscribed { .. } => self.replay.is_some() || promised(),
+            Input::Pages(pages) => self.replay.is_none() && self.is_mistakable(pages),
             _ => false,
         }
     }
 
-    fn answer_late(&mut self) -> Vec<Output> {
+    /// Whether one of the pages ends a job that the client only watches in a way that some SDK's client takes for the
+    /// refusal of a submission that is under way: see [`Dialect::mistakes_ends`].
+    fn is_mistakable(&self, pages: &[Page]) -> bool {
+        let fails = |page: &Page| {
+            let failed = |(_, record): &(u64, Record)| matches!(record, Record::Ended { end: End::Failed { .. }, .. });
+            page.records.last().is_some_and(failed) && self.outbox.request_of(page.job_id).is_none()
+        };
+        self.dialect.mistakes_ends && !self.submitting.is_empty() && pages.iter().any(fails)
+    }
+
+    fn answer_late(&mut self, now: Timestamp) -> Vec<Output> {
         let mut outputs = Vec::new();
         for late in std::mem::take(&mut self.late) {
             match late {
                 early if self.is_early(&early) => self.late.push(early),
+                // As it would have been read later.
+                Input::Pages(pages) if !self.held.is_empty() => self.late.push(Input::Pages(pages)),
+                Input::Pages(pages) => outputs.extend(self.pages(now, pages)),
                 Input::Submitted { request, trace_id, outcome } => {
                     outputs.extend(self.submitted(request, trace_id, outcome));
                 }
@@ -479,6 +501,9 @@ impl Open {
             first: None,
             after,
         };
+        if self.dialect.words == Words::Rfc && !ended_again {
+            self.watched.insert(job_id);
+        }
         let told = self.outbox.tells_all_of(job_id);
         let (replayed, subscribed_from) = (replayed && !told, self.outbox.last_seq());
         let subscribed = Subscribed { request, job, budget, subscribed_from, replayed };
@@ -505,6 +530,7 @@ impl Open {
 
     /// Ends a subscription, also one that is not answered yet; of an unknown one nothing is said (§7.6).
     fn unsubscribe(&mut self, job_id: JobId) -> Vec<Output> {
+        self.watched.remove(&job_id);
         for (_, of, ended_again) in &mut self.subscribing {
             *ended_again |= *of == job_id;
         }
@@ -537,7 +563,7 @@ impl Open {
             let Ok(delivery) = replay.give(&mut self.outbox, page.records) else { return lost() };
             self.replay = Some(replay);
             let mut outputs = self.deliver(delivery);
-            outputs.extend(self.replay_on());
+            outputs.extend(self.replay_on(now));
             return outputs;
         }
         let (mut delivery, mut reads) = (Delivery::default(), Vec::new());
@@ -578,17 +604,33 @@ impl Open {
     /// Sends messages once it is written down which numbers they have.
     fn deliver(&mut self, delivery: Delivery) -> Vec<Output> {
         let Delivery { messages, spans, switched } = delivery;
-        let messages = messages.into_iter().map(Output::Send);
+        let messages = messages.into_iter().flat_map(|message| self.in_the_name_of_all(message)).map(Output::Send);
+        let messages: Vec<Output> = messages.collect();
         let spans = (!spans.is_empty()).then_some(LogRecord::Spans(spans));
         let mut outputs = match spans {
             Some(spans) if switched => {
-                self.held.push_back(Held { outputs: messages.collect(), answers: false });
+                self.held.push_back(Held { outputs: messages, answers: false });
                 vec![Output::Store(vec![spans])]
             }
             spans => spans.map(Output::Note).into_iter().chain(messages).collect(),
         };
         outputs.extend(self.checkpoint());
         outputs
+    }
+
+    /// A message, and the same once more if a client of before the draft watches a job of its own.
+    fn in_the_name_of_all(&mut self, message: ServerMessage) -> impl Iterator<Item = ServerMessage> + use<> {
+        let mut again = None;
+        if !self.watched.is_empty()
+            && let ServerMessage::Event { place, request, .. } | ServerMessage::Terminal { place, request, .. } =
+                &message
+        {
+            let is_over = matches!(message, ServerMessage::Terminal { .. });
+            let watches =
+                if is_over { self.watched.remove(&place.job_id) } else { self.watched.contains(&place.job_id) };
+            again = message.as_watched().filter(|_| watches && request.is_some());
+        }
+        again.into_iter().chain([message])
     }
 
     /// Writes down where the session stands, if much has been written since that was done.
@@ -601,7 +643,7 @@ impl Open {
     }
 
     /// Asks for what is to be replayed next; at the end, for what comes then.
-    fn replay_on(&mut self) -> Vec<Output> {
+    fn replay_on(&mut self, now: Timestamp) -> Vec<Output> {
         let Some(mut replay) = self.replay.take() else { return vec![] };
         let mut messages = Vec::new();
         let next = replay.next(&mut self.outbox, &mut messages);
@@ -621,7 +663,7 @@ impl Open {
                 for job_id in std::mem::take(&mut self.unsubscribing) {
                     outputs.extend(self.end_subscription(job_id));
                 }
-                outputs.extend(self.answer_late());
+                outputs.extend(self.answer_late(now));
                 outputs
             }
             Err(_) => lost(),

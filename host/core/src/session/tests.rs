@@ -555,18 +555,6 @@ fn a_listing_says_what_this_session_was_told_of_each_job() {
     let mut session = open(&["list_jobs"]);
     submitted(&mut session, 1, true);
     handle(&mut session, 0, ended(1));
-    let summary = |n| JobSummary {
-        job_id: job(n),
-        agent: "echo@1.0.0".into(),
-        status: crate::protocol::status::Status::Success,
-        lease: Json::of(&Lease::default()),
-        lease_constraints: None,
-        parent_job_id: None,
-        created_at: at(0),
-        submitted_at: at(0),
-        trace_id: TraceId::new(n),
-        last_event_seq: 99,
-    };
     let listed = Input::Listed { request: "r".into(), outcome: Ok((vec![summary(1), summary(2)], None)) };
     let outputs = session.handle(at(0), ulid(1), listed);
     let [Output::Send(jobs)] = &outputs[..] else { panic!("{outputs:?}") };
@@ -627,4 +615,52 @@ fn a_session_that_follows_as_much_as_it_may_is_refused_a_subscription() {
     assert_eq!(refused, ["log INTERNAL_ERROR", "job.error INTERNAL_ERROR"]);
     handle(&mut session, 0, ended(1));
     assert_eq!(handle(&mut session, 0, subscribe(4)), [format!("subscribe {}", job(4))]);
+}
+
+/// One SDK takes the end of a job that it watches for the refusal of what it has just submitted.
+#[test]
+fn a_watched_job_fails_after_the_answer_to_a_submission_where_a_client_would_mistake_it() {
+    for (dialect, waits) in [("typescript", true), ("generic", false)] {
+        let mut session = session(None).speaking(dialect);
+        session.handle(at(0), ulid(0), hello(&["subscribe", "result_chunk"]));
+        session.handle(at(0), ulid(0), known());
+        watched(&mut session, 2);
+        session.handle(at(0), ulid(1), frame("job.submit", json!({ "agent": "echo" })));
+        let end = |end| page(2, vec![Record::Ended { at: at(0), end }]);
+        let refusal = Refusal::new(ErrorCode::InternalError, "it died");
+        let failed = || end(End::Failed { status: crate::protocol::status::Status::Error, refusal: refusal.clone() });
+        if !waits {
+            assert_eq!(handle(&mut session, 0, failed()), ["store"]);
+            continue;
+        }
+        assert!(handle(&mut session, 0, failed()).is_empty());
+        let outcome = Ok(Submitted { accepted: accepted(1).into(), fresh: true });
+        let answer = Input::Submitted { request: "r".into(), trace_id: TraceId::new(9), outcome };
+        let expected = ["job.accepted".to_owned(), format!("read {} after 0", job(1)), "note".into(), "store".into()];
+        assert_eq!(handle(&mut session, 0, answer), expected);
+        assert_eq!(handle(&mut session, 0, Input::Stored), ["job.error INTERNAL_ERROR"]);
+    }
+}
+
+/// Subscribes to job `n` and is told that it is watched.
+fn watched(session: &mut Session, n: u128) {
+    handle(session, 0, frame("job.subscribe", json!({ "job_id": job(n) })));
+    let outcome = Ok(Watched { job: summary(n), budget: BTreeMap::new(), after: 0, replayed: false });
+    handle(session, 0, Input::Subscribed { request: "r".into(), job_id: job(n), outcome });
+    assert_eq!(handle(session, 0, Input::Stored)[0], "job.subscribed");
+}
+
+fn summary(n: u128) -> JobSummary {
+    JobSummary {
+        job_id: job(n),
+        agent: "echo@1.0.0".into(),
+        status: crate::protocol::status::Status::Running,
+        lease: Json::of(&Lease::default()),
+        lease_constraints: None,
+        parent_job_id: None,
+        created_at: at(0),
+        submitted_at: at(0),
+        trace_id: TraceId::new(n),
+        last_event_seq: 99,
+    }
 }

@@ -30,11 +30,15 @@ const TYPESCRIPT: [Feature; 11] = [
     ProvisionedCredentials,
 ];
 
-/// Chooses the dialect of the client that sent `hello` in an envelope named `id`.
+/// What the HTTP client of Java's own library says it is, which its SDK connects with; that of .NET says nothing.
+const JAVA_HTTP: &str = "Java-http-client/";
+
+/// Chooses the dialect of the client that sent `hello` in an envelope named `id`, over a connection of the software
+/// `user_agent`.
 ///
 /// What is nobody's for certain is read as the draft's own.
 #[must_use]
-pub fn detect(id: &str, hello: &Hello) -> &'static Dialect {
+pub fn detect(id: &str, hello: &Hello, user_agent: Option<&str>) -> &'static Dialect {
     let spelling = &hello.spelling;
     let timestamp = spelling.timestamp;
     match Form::of(id) {
@@ -45,18 +49,22 @@ pub fn detect(id: &str, hello: &Hello) -> &'static Dialect {
         // Other programs make such ids too, but hardly offer all of this in just this order.
         Form::Prefixed if is_all_of_typescript(&hello.features) => &typescript::DIALECT,
         Form::UuidV7 => &go::DIALECT,
-        Form::Ulid => of_ulid(hello),
+        Form::Ulid => of_ulid(hello, user_agent),
         Form::Prefixed | Form::Other => GENERIC,
     }
 }
 
 /// Among the SDKs whose ids are bare ULIDs: Python, F# and Java.
-fn of_ulid(hello: &Hello) -> &'static Dialect {
+fn of_ulid(hello: &Hello, user_agent: Option<&str>) -> &'static Dialect {
     match (hello.client.name.as_deref(), hello.scheme.as_deref()) {
         (Some("arcp-client-java"), _) | (_, Some("anonymous")) => &java::DIALECT,
         _ if hello.spelling.resume_beside => &java::DIALECT,
         (Some("arcp-fsharp"), _) | (_, Some("none")) => &fsharp::DIALECT,
-        _ if hello.features.len() > 1 && hello.features.is_sorted() => &echo::DIALECT,
+        _ if hello.features.len() > 1 && hello.features.is_sorted() => {
+            // What says nothing may be F#'s, or another program's that Java is behind: `echo` harms neither.
+            let is_java = user_agent.is_some_and(|software| software.starts_with(JAVA_HTTP));
+            if is_java { &java::DIALECT } else { &echo::DIALECT }
+        }
         _ if is_in_order_of_python(&hello.features) => &python::DIALECT,
         _ => GENERIC,
     }
@@ -123,7 +131,7 @@ mod tests {
             frame[key] = value.clone();
         }
         match decode(&frame.to_string()) {
-            Ok(Request { id, message: ClientMessage::Hello(hello), .. }) => detect(&id, &hello).name,
+            Ok(Request { id, message: ClientMessage::Hello(hello), .. }) => detect(&id, &hello, None).name,
             other => panic!("{frame}: {other:?}"),
         }
     }
@@ -172,6 +180,23 @@ mod tests {
             ("hello-1", now(), offers(features(&TYPESCRIPT)), "generic"),
         ] {
             assert_eq!(detected(id, &envelope, &payload), expected, "{id} {envelope} {payload}");
+        }
+    }
+
+    /// Each row is a hello that is Java's or F#'s, or neither's, and the software of the connection it came over.
+    #[test]
+    fn the_software_of_a_connection_tells_java_from_fsharp() {
+        let sorted = json!({ "capabilities": { "features": ["ack", "heartbeat"] } });
+        let unsorted = json!({ "capabilities": { "features": ["heartbeat", "ack"] } });
+        for (payload, user_agent, expected) in [
+            (&sorted, Some("Java-http-client/21.0.2"), "java"),
+            (&sorted, Some("Python/3.11 websockets/15.0"), "echo"),
+            (&sorted, None, "echo"), // F#'s, or behind something that takes the header away
+            (&unsorted, Some("Java-http-client/21.0.2"), "python"),
+        ] {
+            let frame = json!({ "arcp": "1.1", "id": ULID, "type": "session.hello", "payload": payload });
+            let ClientMessage::Hello(hello) = decode(&frame.to_string()).unwrap().message else { panic!("{frame}") };
+            assert_eq!(detect(ULID, &hello, user_agent).name, expected, "{payload} {user_agent:?}");
         }
     }
 }

@@ -5,6 +5,10 @@
 //! kind of event. Here their words become the draft's, and the draft's become
 //! theirs; the session knows of nothing but the draft.
 //!
+//! What is told of a job of their own names the invocation, and only what comes in
+//! the name of a subscription reaches those who subscribed; so a client that
+//! watches a job of its own is told each message twice, under one number.
+//!
 //! Answers name their request in `correlation_id` and never in `id`, and a type
 //! that is unknown to such a client ends it, so nothing is sent but what it knows.
 
@@ -318,7 +322,7 @@ fn code(code: ErrorCode) -> &'static str {
 }
 
 /// The word for a status.
-fn status(status: Status) -> &'static str {
+pub(super) fn status(status: Status) -> &'static str {
     match status {
         Status::Pending => "accepted",
         Status::Running => "running",
@@ -546,7 +550,7 @@ mod tests {
             "client": { "kind": "c", "version": "1" }, "capabilities": { "streaming": true, "anonymous": false } } });
         let request = decode_as(generic_dialect(), &open.to_string()).unwrap();
         let ClientMessage::Hello(hello) = request.message else { panic!() };
-        assert_eq!(detect(&request.id, &hello), &DIALECT);
+        assert_eq!(detect(&request.id, &hello, None), &DIALECT);
         // Features had no names then, so what the words can carry is offered.
         assert!(
             hello.features.iter().any(|name| name == "progress") && hello.features.iter().all(|name| name != "ack")
@@ -610,6 +614,10 @@ mod tests {
             ("unsubscribe", json!({ "subscription_id": "sub_x" }), "no job `sub_x`"),
             ("session.close", json!({}), "Close"),
             ("session.list_jobs", json!({}), "ListJobs"),
+            ("session.list_jobs", json!({ "filter": { "status": ["completed"] } }), "statuses: Some([Success])"),
+            ("session.list_jobs", json!({ "filter": { "status": ["failed"] } }), "statuses: Some([Error, TimedOut])"),
+            ("session.list_jobs", json!({ "filter": { "status": ["pending"] } }), "statuses: Some([Pending])"),
+            ("session.list_jobs", json!({ "filter": { "status": ["paused"] } }), "statuses: Some([])"),
             ("artifact.put", json!({}), "no artifacts"),
             ("permission.grant", json!({}), "Unknown"),
         ] {

@@ -24,6 +24,7 @@ pub const DIALECT: Dialect = Dialect {
     output: false,
     event: EventForm::Plain,
     subscribe_pause: Duration::ZERO,
+    mistakes_ends: false,
 };
 
 /// How those SDKs are refused whose calls wait for nothing but a `session.error`.

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use detect::detect;
 
-use crate::error::Refusal;
+use crate::{error::Refusal, protocol::status::Status};
 
 /// How a client's spelling differs from the draft's.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,6 +45,9 @@ pub struct Dialect {
     pub event: EventForm,
     /// How long the client needs after `job.subscribed` before it takes what is told of the job.
     pub subscribe_pause: Duration,
+    /// Whether the client takes the end of a job that it watches, if that failed, for the refusal of a submission that
+    /// is not answered yet.
+    pub mistakes_ends: bool,
 }
 
 /// Which types of messages there are.
@@ -54,6 +57,17 @@ pub enum Words {
     Draft,
     /// Those from before it: `session.open`, `tool.invoke` and so on.
     Rfc,
+}
+
+impl Words {
+    /// The word for a status.
+    #[must_use]
+    pub fn status(self, status: Status) -> &'static str {
+        match self {
+            Self::Draft => status.as_str(),
+            Self::Rfc => family_b::status(status),
+        }
+    }
 }
 
 /// What a refused request asked for; some clients learn of each in a way of its own.
