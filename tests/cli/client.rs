@@ -112,7 +112,27 @@ async fn a_host_that_cannot_be_reached_is_exit_code_three() {
         let args = [command, &["--url", &url]].concat();
         let _ = run(args).await.exits(code::CANNOT_CONNECT).complains(&url);
     }
-    let _ = run(["jobs", "--url", "nonsense"]).await.exits(code::CANNOT_CONNECT).complains("nonsense");
+    // Whatever may listen there is no host.
+    let _ =
+        run(["jobs", "--url", "ws://127.0.0.1/arcp"]).await.exits(code::CANNOT_CONNECT).complains("a host has 7777");
+}
+
+#[tokio::test]
+async fn a_url_that_cannot_be_meant_is_exit_code_two_and_says_what_could_be() {
+    for (url, said) in [
+        ("nonsense", "write ws://host:port/arcp"),
+        ("http://127.0.0.1:7777/arcp", "write ws://host:port/arcp"),
+        ("ws://", "write ws://host:port/arcp"),
+        ("ws:///arcp", "write ws://host:port/arcp"),
+        ("ws://host:port:1/arcp", "write ws://host:port/arcp"),
+        ("wss://127.0.0.1:7777/arcp", "TLS is not spoken here"),
+        ("ws://127.0.0.1:7777", "a host answers at ws://127.0.0.1:7777/arcp"),
+    ] {
+        for command in [&["jobs"] as &[&str], &["tail", "job_1"], &["conformance"]] {
+            let args = [command, &["--url", url]].concat();
+            let _ = run(args).await.exits(code::USAGE).complains("--url").complains(said);
+        }
+    }
 }
 
 #[tokio::test]

@@ -68,6 +68,8 @@ async fn a_setting_that_cannot_be_used_is_named() {
     };
     let typo = file("typo.toml", "[server]\n\nagent = \"x\"\n");
     let wrong = file("wrong.toml", "[server]\nlisten = 7\n");
+    let chunks = file("chunks.toml", "[limits]\nchunk_bytes_max = 2000000\n");
+    let none = file("none.toml", "[server]\nconnections_max = 0\n");
     let orphan = file("orphan.toml", "[policy.nobody]\nlease = {}\n");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -82,6 +84,8 @@ async fn a_setting_that_cannot_be_used_is_named() {
         (vec!["--config", "/no/such.toml"], vec!["--config", "/no/such.toml"]),
         (vec!["--config", &typo], vec!["--config", &typo, "line 3", "`agent`", "did you mean `agents`?"]),
         (vec!["--config", &wrong], vec!["--config", &wrong, "line 2"]),
+        (vec!["--config", &chunks], vec!["limits.chunk_bytes_max is 2000000", "1048576"]),
+        (vec!["--config", &none], vec!["server.connections_max is 0"]),
         (vec!["--config", &orphan], vec!["policy.nobody"]),
     ] {
         let mut refused = serve(dir.path(), &args).await.exits(code::USAGE);

@@ -828,6 +828,27 @@ mod tests {
         (client.unwrap(), host)
     }
 
+    /// ARCP §5: what this client does not know, whoever uses it may.
+    #[tokio::test]
+    async fn what_is_unknown_in_an_envelope_goes_both_ways() {
+        let (mut client, mut host) = session().await;
+        let more = json!({ "extensions": { "x": [1.0, null] }, "span_id": "s" });
+        let unknown = more.as_object().unwrap().clone();
+        client.send("x-vendor.acme.ask", unknown.clone(), json!({})).await.unwrap();
+        let heard = host.hear("x-vendor.acme.ask").await;
+        let mut said = event(1, "t");
+        for (key, value) in unknown {
+            assert_eq!(heard[&key], value);
+            said[&key] = value;
+        }
+        host.say(said).await;
+        let frame = client.recv().await.unwrap();
+        assert_eq!(
+            (&frame.envelope["extensions"], &frame.envelope["span_id"]),
+            (&more["extensions"], &more["span_id"])
+        );
+    }
+
     #[tokio::test]
     async fn a_hello_says_who_and_what_and_the_welcome_is_kept() {
         let (near, far) = memory();

@@ -130,7 +130,7 @@ impl Default for Server {
             principal_parked_sessions_max: 1_000,
             session_switches_max: 65_536,
             session_jobs_max: 5_000,
-            back_pressure_lag: 5_000,
+            back_pressure_lag: 1_000,
             drain_sec: 10,
             synchronous: Synchronous::Full,
         }
@@ -237,6 +237,25 @@ impl Config {
             let message = error.message();
             ConfigError(format!("line {line}: {message}{}", suggestion(message)))
         })
+    }
+
+    /// Looks for settings that each are understood and cannot work.
+    ///
+    /// # Errors
+    ///
+    /// If there is one, with its key and what it may be.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Server { connections_max, handshakes_max, principal_sessions_max, answers_per_sec, .. } = self.server;
+        let nobody = [
+            ("connections_max", connections_max == 0),
+            ("handshakes_max", handshakes_max == 0),
+            ("principal_sessions_max", principal_sessions_max == 0),
+            ("answers_per_sec", answers_per_sec == 0),
+        ];
+        if let Some((key, _)) = nobody.into_iter().find(|(_, is_none)| *is_none) {
+            return Err(ConfigError(format!("server.{key} is 0, which lets nobody in; it must be 1 at least")));
+        }
+        self.limits.problem().map_or(Ok(()), |problem| Err(ConfigError(problem)))
     }
 
     /// The tokens, read from wherever they are.

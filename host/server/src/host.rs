@@ -107,6 +107,7 @@ impl Host {
     ///
     /// If a setting cannot be used. A file in the agents folder that is no agent is logged and left out.
     pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
+        config.check().map_err(|error| StartError(error.to_string()))?;
         let mounts = Mounts::open(config.read_mounts().map_err(|error| StartError(error.to_string()))?);
         let mounts = Arc::new(mounts.map_err(|error| StartError::new("mounts", chain(&error)))?);
         let (policy, made_token) = policy(&config, &mounts, parts.owner)?;

@@ -204,11 +204,34 @@ fn user_folder(variable: &str, in_home: &str) -> Option<PathBuf> {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClientArgs {
     /// The host's address.
-    #[arg(long, env = "LEASEHOLD_URL", default_value = "ws://127.0.0.1:7777/arcp")]
+    #[arg(long, env = "LEASEHOLD_URL", default_value = "ws://127.0.0.1:7777/arcp", value_parser = url)]
     url: String,
     /// The token, unless the host needs none.
     #[arg(long, env = "LEASEHOLD_TOKEN", hide_env_values = true, value_parser = secret)]
     token: Option<Secret>,
+}
+
+/// Checks what can be known of a URL before anybody is asked.
+fn url(text: &str) -> Result<String, String> {
+    let form = "write ws://host:port/arcp";
+    let (scheme, rest) = text.split_once("://").ok_or(form)?;
+    match scheme {
+        "ws" => {}
+        "wss" | "https" => {
+            let way = "TLS is not spoken here: name the host itself with ws://, or a tunnel to it that ends TLS";
+            return Err(way.to_owned());
+        }
+        _ => return Err(form.to_owned()),
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.is_empty() || text.parse::<hyper::Uri>().is_err() {
+        return Err(form.to_owned());
+    }
+    // Other runtimes may answer at `/`, which can be written.
+    if authority == rest {
+        return Err(format!("it has no path; a host answers at {text}/arcp"));
+    }
+    Ok(text.to_owned())
 }
 
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
@@ -258,8 +281,13 @@ impl From<crate::host::StartError> for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match &error {
-            ClientError::Connect { .. } => {
-                Self::CannotConnect(format!("{error} (--url says where; is `leasehold serve` running there?)"))
+            ClientError::Connect { target, .. } => {
+                let uri = target.parse::<hyper::Uri>().ok().filter(|uri| uri.scheme_str() == Some("ws"));
+                let port = match uri.is_some_and(|uri| uri.port().is_none()) {
+                    true => "; without a port it is 80, and a host has 7777 unless it was told otherwise",
+                    false => "",
+                };
+                Self::CannotConnect(format!("{error} (--url says where; is `leasehold serve` running there?{port})"))
             }
             ClientError::Unauthenticated { .. } | ClientError::Refused { .. } => Self::Refused(error.to_string()),
             _ => Self::Other(error.into()),

@@ -140,7 +140,7 @@ async fn what_is_kept(target: &Target) -> Result<()> {
 }
 
 /// The lag that every runtime which speaks of lags at all speaks of, as far as is known.
-const LAG: u64 = 6_000;
+const LAG: u64 = 1_500;
 
 async fn a_lag(target: &Target) -> Result<()> {
     let mut wire = target.open().await?;

@@ -111,7 +111,38 @@ impl Default for Limits {
     }
 }
 
+/// The largest chunk there is (ARCP §8.4).
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// The largest frame that the client takes which takes least, without what stands around a payload.
+const PAYLOAD_BYTES_MAX: usize = (1 << 20) - (4 << 10);
+
+/// The most bytes that JSON makes of one.
+const ESCAPED_BYTES: usize = 6;
+
 impl Limits {
+    /// Why these limits cannot work, by the name of the first that cannot.
+    ///
+    /// What is merely small does work: an agent or a client is told that it wants too much.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let frame = "more would not fit into one message of the client that takes the smallest";
+        let most = [
+            ("chunk_bytes_max", self.chunk_bytes_max, CHUNK_BYTES_MAX, "the largest chunk there is (ARCP §8.4)"),
+            ("result_bytes_max", self.result_bytes_max, PAYLOAD_BYTES_MAX, frame),
+            ("text_bytes_max", self.text_bytes_max, PAYLOAD_BYTES_MAX / ESCAPED_BYTES, frame),
+        ];
+        let most = most.into_iter().find(|(_, is, most, _)| is > most);
+        let over = most.map(|(key, is, most, why)| format!("limits.{key} is {is}, and may be {most} at most: {why}"));
+        let least = [
+            ("principal_jobs_max", self.principal_jobs_max == 0),
+            ("principal_submissions_per_sec", self.principal_submissions_per_sec == 0),
+            ("component_bytes_max", self.component_bytes_max == 0),
+        ];
+        let none = least.into_iter().find(|(_, is_none)| *is_none);
+        over.or(none.map(|(key, _)| format!("limits.{key} is 0, which no job is within; it must be 1 at least")))
+    }
+
     /// All memory of all agents together, see [`memory_total_bytes_max`](Self::memory_total_bytes_max).
     #[must_use]
     pub fn memory_total(&self) -> usize {
@@ -187,6 +218,25 @@ fn agents_in(maps: usize, configured: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_that_cannot_work_is_named() {
+        let of = |change: fn(&mut Limits)| {
+            let mut limits = Limits::default();
+            change(&mut limits);
+            limits.problem().unwrap_or_default()
+        };
+        assert_eq!(of(|_| ()), "");
+        for (problem, key) in [
+            (of(|limits| limits.chunk_bytes_max = (1 << 20) + 1), "limits.chunk_bytes_max is 1048577"),
+            (of(|limits| limits.result_bytes_max = 1 << 20), "limits.result_bytes_max is 1048576"),
+            (of(|limits| limits.text_bytes_max = 1 << 20), "limits.text_bytes_max is 1048576"),
+            (of(|limits| limits.principal_jobs_max = 0), "limits.principal_jobs_max is 0"),
+        ] {
+            assert!(problem.starts_with(key), "{problem}");
+        }
+        assert_eq!(of(|limits| limits.chunk_bytes_max = 1 << 20), "", "as much as there is");
+    }
 
     #[test]
     fn the_kernel_bounds_how_many_agents_live_at_once() {

@@ -188,7 +188,7 @@ pub async fn connect(url: &str, config: &WebSocketConfig) -> Result<Transport, C
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Not a URL that can be connected to.
-    #[error("the URL must look like ws://host:port/arcp")]
+    #[error("the URL must look like ws://host:port/arcp; TLS is not spoken")]
     Url,
     /// Nobody listens, or the network failed.
     #[error("{0}")]
