@@ -21,7 +21,10 @@ use leasehold_core::{
 use serde::Deserialize;
 
 use crate::{
-    capability::mounts::Mount, sandbox::limits::Limits, secrets::SecretSource, transport::websocket::WebSocketConfig,
+    capability::{mounts::Mount, web},
+    sandbox::limits::Limits,
+    secrets::SecretSource,
+    transport::websocket::WebSocketConfig,
 };
 
 /// Everything an operator can decide.
@@ -38,6 +41,8 @@ pub struct Config {
     pub mounts: Vec<MountEntry>,
     /// `[limits]`
     pub limits: Limits,
+    /// `[net]`: how far and how much agents may fetch.
+    pub net: web::Settings,
     /// `[retention]`
     pub retention: Retention,
     /// The file these settings came from.
@@ -218,6 +223,7 @@ impl Config {
         settle(&mut config.server.data);
         config.server.compiled.iter_mut().for_each(settle);
         config.mounts.iter_mut().for_each(|mount| settle(&mut mount.path));
+        config.net.settle(base);
         for source in config.tokens.values_mut() {
             source.settle(base);
         }
@@ -424,6 +430,7 @@ mod tests {
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.retention, Retention::default());
         assert_eq!(format!("{:?}", config.server), format!("{:?}", Server::default()));
+        assert_eq!(format!("{:?}", config.net), format!("{:?}", web::Settings::default()));
         // And with every commented example switched on, it is still understood.
         let examples: String = documented
             .lines()
@@ -434,6 +441,7 @@ mod tests {
             .collect();
         let config = Config::parse(&examples).unwrap();
         assert!(!config.tokens.is_empty() && !config.policy.is_empty() && !config.mounts.is_empty());
+        assert!(!config.net.inject.is_empty() && config.net.roots.is_some());
         assert!(config.read_ceilings().is_ok() && config.read_mounts().is_ok());
     }
 

@@ -15,6 +15,7 @@ mod job;
 mod metrics;
 pub mod mounts;
 mod output;
+pub mod web;
 
 use std::{
     borrow::Cow,
