@@ -13,6 +13,10 @@ mod paths;
 mod results;
 mod room;
 mod secrets;
+mod servers;
+mod smuggling;
+mod ssrf;
+mod web;
 
 use std::fmt::Write as _;
 
