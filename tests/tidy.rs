@@ -278,6 +278,11 @@ fn what_is_done_in_one_place_is_done_nowhere_else() {
         ("Envelope {", &["host/core/src/protocol/server.rs"], "a frame is stamped by the encoder"),
         ("Permit {", &["host/core/src/lease/gate.rs"], "a permit is made by the gate (ARCP §9.3)"),
         ("unsafe {", &["host/server/src/agents/cache.rs"], "compiled code is mapped by the cache"),
+        (
+            ".to_socket_addrs(",
+            &["host/server/src/capability/web/network.rs"],
+            "a name is resolved once, and what it resolves to is looked at",
+        ),
     ] {
         let hosts = sources.iter().filter(|source| source.is_under("host/") && source.path.contains("/src/"));
         for source in hosts.filter(|source| !places.contains(&source.path.as_str())) {

@@ -102,7 +102,7 @@ pub struct Settings {
     pub stream_bytes_max: u64,
     /// All names and values of one request, or of one answer, where it is at least 8192.
     pub headers_bytes_max: usize,
-    /// How many headers one request or answer has.
+    /// How many headers one request or answer has; at most 8192.
     pub headers_max: usize,
     /// All bodies that are in memory as a whole.
     pub buffers_bytes_max: usize,
@@ -228,7 +228,9 @@ impl Web {
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    pub fn with(settings: Settings, network: impl Network) -> Result<Arc<Self>, SettingsError> {
+    pub fn with(mut settings: Settings, network: impl Network) -> Result<Arc<Self>, SettingsError> {
+        // More do not fit into the library's map, which panics.
+        settings.headers_max = settings.headers_max.clamp(1, 8192);
         let semaphore = |places: usize| Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
         Ok(Arc::new(Self {
             network: Box::new(network),

@@ -204,6 +204,30 @@ async fn a_fetch_says_what_it_was_told_to_and_gives_back_what_came() {
     assert_eq!(asked.headers.iter().filter(|(name, _)| name == "x-one").count(), 2);
 }
 
+/// The network of this machine, where `localhost` is what it is everywhere.
+#[tokio::test]
+async fn loopback_is_reached_where_the_operator_says_so() {
+    let port = listen(Seen::default(), hello, None).await;
+    let house = House::new(&["**"], hello).await;
+    for (allow, host, expected) in [
+        ("allow = ['127.0.0.0/8']", "localhost", true),
+        ("allow = ['127.0.0.1']", "127.0.0.1", true),
+        ("allow = ['127.0.0.2']", "127.0.0.1", false),
+        ("", "localhost", false),
+        ("", "127.0.0.1", false),
+        ("", "[::1]", false),
+    ] {
+        let fetches = Web::new(config(allow)).unwrap().of_a_job();
+        let permit = |fetch| house.gate.permit(Timestamp::from_millis(0), fetch);
+        let first = permit(Fetch::parse("GET", &format!("http://{host}:{port}/")).unwrap()).unwrap();
+        match fetches.open(first, Request::default(), permit).await {
+            Ok(response) => assert!(expected && response.status == 200, "{allow} {host}"),
+            Err(WebError::Address { host: named }) => assert!(!expected && named == host, "{allow} {host}"),
+            Err(error) => panic!("{allow} {host}: {error}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_request_without_a_body_says_so_where_one_could_be() {
     let house = House::new(&["**"], hello).await;
