@@ -93,7 +93,7 @@ impl Body {
     /// If nothing came for too long, the connection broke, or a limit was reached.
     pub async fn next(&mut self) -> Result<Option<Bytes>, WebError> {
         loop {
-            let ready = if self.ended { self.waiting.len() } else { self.waiting.len().saturating_sub(self.overlap()) };
+            let ready = self.waiting.len() - if self.ended { 0 } else { self.open_end() };
             if ready > 0 {
                 return Ok(Some(self.waiting.split_to(ready.min(PART_BYTES_MAX)).freeze()));
             }
@@ -134,8 +134,8 @@ impl Body {
     }
 
     /// How much at the end of what has come may be the beginning of a secret.
-    fn overlap(&self) -> usize {
-        self.reading.mask.as_ref().map_or(0, |mask| mask.overlap())
+    fn open_end(&self) -> usize {
+        self.reading.mask.as_ref().map_or(0, |mask| mask.open_end(&self.waiting))
     }
 
     /// Takes in one frame, or the end.

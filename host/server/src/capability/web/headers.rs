@@ -229,9 +229,10 @@ impl Injections {
         }
     }
 
-    /// How many bytes at the end of a text may be the beginning of a secret.
-    pub(super) fn overlap(&self) -> usize {
-        self.secrets.first().map_or(0, |longest| longest.len() - 1)
+    /// How many bytes at the end of a text may be the beginning of a secret; mostly none.
+    pub(super) fn open_end(&self, text: &[u8]) -> usize {
+        let begun = |secret: &[u8]| (1..secret.len()).rev().find(|length| text.ends_with(&secret[..*length]));
+        self.secrets.iter().filter_map(|secret| begun(secret)).max().unwrap_or(0)
     }
 
     /// The answer's headers, less what belongs to the connection.
@@ -252,3 +253,35 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 
 /// A shorter value is hardly a secret, and would be found where it is none.
 const SECRET_BYTES_MIN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_wherever_it_stands_and_however_it_is_cut() {
+        let settings =
+            "inject.'**'.headers = { authorization = 'Bearer tk-tk-0123', x-key = 'tk-tk-tk-9', x-v = 'v2' }";
+        let injections = Injections::read(&toml::from_str(settings).unwrap()).unwrap();
+        for (text, expected, open_end) in [
+            ("plain v2", "plain v2", 0), // what is short is no secret
+            ("Bearer tk-tk-0123", "*****************", 0),
+            ("tk-tk-0123", "**********", 0),
+            ("<tk-tk-tk-9><tk-tk-0123>", "<**********><**********>", 0),
+            ("tk-tk-0123tk-tk-0123", "********************", 0),
+            ("tk-tk-tk-0123", "tk-**********", 0),
+            ("x tk-tk-t", "x tk-tk-t", 7),
+            ("x tk-tk-tk-", "x tk-tk-tk-", 9),
+            ("x tk-tk-tk-0", "x tk-tk-tk-0", 7),
+            ("Bearer", "Bearer", 6),
+            ("Bearer tk", "Bearer tk", 9),
+            ("bearer", "bearer", 0),
+        ] {
+            let mut masked = text.as_bytes().to_vec();
+            injections.mask(&mut masked);
+            assert_eq!(String::from_utf8_lossy(&masked), expected, "{text}");
+            assert_eq!(injections.open_end(&masked), open_end, "{text}");
+            assert_eq!(injections.told(text.as_bytes()), text != expected, "{text}");
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! Where a redirect leads and what of the request goes there, as browsers do it
-//! ([Fetch §4.4](https://fetch.spec.whatwg.org/#http-redirect-fetch)).
+//! ([the Fetch standard](https://fetch.spec.whatwg.org/#http-redirect-fetch)).
 
 use hyper::{
     StatusCode,
