@@ -5,8 +5,7 @@
 //! own client say.
 
 use std::{
-    env,
-    fs::{self, File},
+    env, fs,
     io::Write as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -17,6 +16,7 @@ use leasehold_tests::{
     agents_dir,
     host::{ALICE, BOB, token},
     program::{Outcome, Running, Serve, Served, compiled_agents, leasehold, outcome, outcome_within},
+    python::environment,
     within,
 };
 use serde_json::{Value, json};
@@ -253,7 +253,7 @@ impl Python {
     async fn ready() -> Option<Self> {
         static PROGRAM: OnceCell<Option<PathBuf>> = OnceCell::const_new();
         let program = PROGRAM.get_or_init(|| async {
-            match virtual_environment().await {
+            match environment(Path::new(env!("CARGO_TARGET_TMPDIR")), &[SDK]).await {
                 Ok(program) => Some(program),
                 Err(why) if env::var_os("CI").is_some() => panic!("the Python SDK cannot be installed: {why}"),
                 Err(why) => {
@@ -331,41 +331,6 @@ impl Python {
 
 /// The SDK that is tested.
 const SDK: &str = "agentruntimecontrolprotocol==1.1.3";
-
-/// How long an installation may take, with whatever it has to download.
-const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// Makes a virtual environment with the SDK, or finds the one an earlier run made, and gives its Python.
-async fn virtual_environment() -> Result<PathBuf, String> {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(SDK.replace("==", "-"));
-    // Test processes may run side by side; the lock goes with the file.
-    let lock = File::create(dir.with_added_extension("lock")).map_err(|error| error.to_string())?;
-    lock.lock().map_err(|error| error.to_string())?;
-    let (python, installed) = (dir.join("bin/python"), dir.join("installed"));
-    if !installed.exists() {
-        // What an interrupted run has left is no environment.
-        let _ = fs::remove_dir_all(&dir);
-        call("python3", &["-m".as_ref(), "venv".as_ref(), dir.as_os_str()]).await?;
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", SDK];
-        call(&python, &pip.map(AsRef::as_ref)).await?;
-        File::create(&installed).map_err(|error| error.to_string())?;
-    }
-    Ok(python)
-}
-
-async fn call(program: impl AsRef<Path>, args: &[&std::ffi::OsStr]) -> Result<(), String> {
-    let program = program.as_ref();
-    let output = Command::new(program).args(args).kill_on_drop(true).output();
-    let output = match tokio::time::timeout(INSTALL_TIMEOUT, output).await {
-        Ok(output) => output.map_err(|error| format!("{}: {error}", program.display()))?,
-        Err(_) => return Err(format!("{} {args:?} took too long", program.display())),
-    };
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    Err(format!("{} {args:?} failed ({}):\n{said}", program.display(), output.status))
-}
 
 fn sha256(bytes: &[u8]) -> String {
     use sha2::{Digest as _, Sha256};

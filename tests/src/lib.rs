@@ -12,6 +12,7 @@ pub mod journals;
 pub mod life;
 pub mod mortal;
 pub mod program;
+pub mod python;
 pub mod random;
 pub mod raw;
 

@@ -21,7 +21,7 @@ use leasehold_core::{
 use serde::Deserialize;
 
 use crate::{
-    capability::{mounts::Mount, web},
+    capability::{mounts::Mount, tools, web},
     sandbox::limits::Limits,
     secrets::SecretSource,
     transport::websocket::WebSocketConfig,
@@ -39,6 +39,8 @@ pub struct Config {
     pub policy: BTreeMap<String, PolicyEntry>,
     /// `[[mounts]]`
     pub mounts: Vec<MountEntry>,
+    /// `[tools.NAME]`: what jobs can be granted with `tool.call`.
+    pub tools: BTreeMap<String, tools::Settings>,
     /// `[limits]`
     pub limits: Limits,
     /// `[net]`: how far and how much agents may fetch.
@@ -227,6 +229,7 @@ impl Config {
         for source in config.tokens.values_mut() {
             source.settle(base);
         }
+        config.tools.values_mut().for_each(|tools| tools.settle(base));
         Ok(config)
     }
 
@@ -443,6 +446,18 @@ mod tests {
         assert!(!config.tokens.is_empty() && !config.policy.is_empty() && !config.mounts.is_empty());
         assert!(!config.net.inject.is_empty() && config.net.roots.is_some());
         assert!(config.read_ceilings().is_ok() && config.read_mounts().is_ok());
+        let (search, default) = (&config.tools["search"], tools::Settings::default());
+        let shown = tools::Settings {
+            connect_timeout_sec: search.connect_timeout_sec,
+            timeout_sec: search.timeout_sec,
+            answer_bytes_max: search.answer_bytes_max,
+            arguments_bytes_max: search.arguments_bytes_max,
+            concurrent_max: search.concurrent_max,
+            tools_max: search.tools_max,
+            ..tools::Settings::default()
+        };
+        assert_eq!(format!("{shown:?}"), format!("{default:?}"));
+        assert!(config.tools["docs"].url.is_some() && config.tools["resize"].run.is_some());
     }
 
     #[test]

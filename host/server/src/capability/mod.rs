@@ -16,6 +16,7 @@ mod metrics;
 pub mod mounts;
 mod output;
 pub mod web;
+pub mod tools;
 
 use std::{
     borrow::Cow,
