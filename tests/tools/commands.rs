@@ -161,7 +161,7 @@ async fn a_call_ends_with_its_deadline() {
     let dir = tempfile::tempdir().unwrap();
     let mark = dir.path().join("mark");
     let text = format!("[x]\nrun = ['sh', '-c', 'printf waits > {}; sleep 3600']\n", mark.display());
-    let tools = tools_at(&text, clock);
+    let tools = tools_at(&text, clock.clone());
     let order = Call { deadline: Some(Timestamp::from_millis(30_000)), ..a_call() };
     let arguments = Json::of(&json!({}));
     let (outcome, ()) = within("the call", async {
@@ -172,6 +172,26 @@ async fn a_call_ends_with_its_deadline() {
     })
     .await;
     assert!(matches!(outcome.unwrap_err().error, ToolError::Timeout { seconds: 30, .. }));
+
+    // One that was still waiting for its turn was not made, and costs nothing.
+    std::fs::remove_file(&mark).unwrap();
+    let tools = tools_at(&format!("{text}concurrent_max = 1\nprice = {{ per_call = 'USD:1' }}\n"), clock);
+    let order = Call { deadline: Some(Timestamp::from_millis(90_000)), ..a_call() };
+    let (first, second, ()) = within("the calls", async {
+        tokio::join!(
+            biased;
+            tools.call(permit("x"), &arguments, &order),
+            tools.call(permit("x"), &arguments, &order),
+            async {
+                file_holds(&mark, "waits").await;
+                hands.advance(Duration::from_secs(60));
+            }
+        )
+    })
+    .await;
+    let (first, second) = (first.unwrap_err(), second.unwrap_err());
+    assert!(matches!(first.error, ToolError::Timeout { .. }) && first.cost.len() == 1, "{first}");
+    assert!(matches!(second.error, ToolError::Busy { seconds: 60, .. }) && second.cost.is_empty(), "{second}");
 }
 
 #[tokio::test]

@@ -168,7 +168,15 @@ pub enum ToolError {
         /// How long it had.
         seconds: u64,
     },
-    /// `too-large`: its work was done.
+    /// `timeout`: nothing was done, and it may be tried again.
+    #[error("`{tool}` was not called: for {seconds} s it had more calls under way than it may have at once")]
+    Busy {
+        /// The tool.
+        tool: String,
+        /// How long the call waited for its turn.
+        seconds: u64,
+    },
+    /// `too-large`: the tool was not called with such arguments, or has done its work and answered too much.
     #[error("the {what} has more than {max} bytes")]
     TooLarge {
         /// The text of the arguments, or the answer.
@@ -197,9 +205,11 @@ impl ToolError {
     /// What is charged for a call that ended like this.
     fn cost(&self, price: &Price) -> Budget {
         match self {
-            Self::NotFound(_) | Self::InvalidArguments { .. } | Self::Unusable { .. } | Self::NotConnected { .. } => {
-                Budget::new()
-            }
+            Self::NotFound(_)
+            | Self::InvalidArguments { .. }
+            | Self::Unusable { .. }
+            | Self::NotConnected { .. }
+            | Self::Busy { .. } => Budget::new(),
             Self::Failed(_) => price.failed(),
             Self::Lost { .. } | Self::Timeout { .. } | Self::TooLarge { .. } | Self::Cancelled => price.most(),
         }
@@ -400,6 +410,8 @@ impl Tools {
             }
         };
         let outcome = tokio::select! {
+            // What comes too late is not begun.
+            biased;
             () = call.cancelled.cancelled() => Err(ToolError::Cancelled),
             () = until(&self.clock, call.deadline) => {
                 Err(too_late(call.deadline.map_or(0, |at| at.saturating_since(began).as_secs())))
@@ -409,7 +421,10 @@ impl Tools {
                 Err(_) => Err(too_late(source.timeout.as_secs())),
             },
         };
-        outcome.map_err(|error| (made, error))
+        outcome.map_err(|error| match error {
+            ToolError::Timeout { tool, seconds } if !made => (made, ToolError::Busy { tool, seconds }),
+            error => (made, error),
+        })
     }
 
     /// Ends the servers and everything they have started.
