@@ -21,7 +21,11 @@ use leasehold_core::{
 use serde::Deserialize;
 
 use crate::{
-    capability::{mounts::Mount, tools, web},
+    capability::{
+        models::settings::{ModelEntry, UpstreamEntry},
+        mounts::Mount,
+        tools, web,
+    },
     sandbox::limits::Limits,
     secrets::SecretSource,
     transport::websocket::WebSocketConfig,
@@ -41,6 +45,10 @@ pub struct Config {
     pub mounts: Vec<MountEntry>,
     /// `[tools.NAME]`: what jobs can be granted with `tool.call`.
     pub tools: BTreeMap<String, tools::Settings>,
+    /// `[upstreams.NAME]`: where models are.
+    pub upstreams: BTreeMap<String, UpstreamEntry>,
+    /// `[models.NAME]`: what they are called and what they cost (ARCP §9.7).
+    pub models: BTreeMap<String, ModelEntry>,
     /// `[limits]`
     pub limits: Limits,
     /// `[net]`: how far and how much agents may fetch.
@@ -230,6 +238,7 @@ impl Config {
             source.settle(base);
         }
         config.tools.values_mut().for_each(|tools| tools.settle(base));
+        config.upstreams.values_mut().for_each(|upstream| upstream.settle(base));
         Ok(config)
     }
 
@@ -283,6 +292,16 @@ impl Config {
             tokens.push((Principal::new(name.as_str()), token));
         }
         Ok(tokens)
+    }
+
+    /// The files that hold secrets, and the settings that name them.
+    pub fn secret_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let tokens = self.tokens.values().map(|source| ("tokens", source));
+        let upstreams = self.upstreams.values().flat_map(UpstreamEntry::secrets).map(|source| ("upstreams", source));
+        tokens.chain(upstreams).filter_map(|(setting, source)| match source {
+            SecretSource::File(path) => Some((setting, path.as_path())),
+            _ => None,
+        })
     }
 
     /// The ceilings of the principals that have one.
@@ -458,6 +477,14 @@ mod tests {
         };
         assert_eq!(format!("{shown:?}"), format!("{default:?}"));
         assert!(config.tools["docs"].url.is_some() && config.tools["resize"].run.is_some());
+        // What an upstream or a model has that the file does not say is the default, and what it says is, too.
+        let (upstream, model) = (&config.upstreams["main"], &config.models["tier-fast/small"]);
+        let bare: UpstreamEntry = toml::from_str("url = \"https://api.example.com/v1\"").unwrap();
+        let documented = UpstreamEntry { key: None, headers: BTreeMap::new(), passes: Vec::new(), ..upstream.clone() };
+        assert_eq!(format!("{documented:?}"), format!("{bare:?}"));
+        let bare: ModelEntry = toml::from_str("upstream = \"main\"").unwrap();
+        assert_eq!((model.max_output_tokens, model.bytes_per_token), (bare.max_output_tokens, bare.bytes_per_token));
+        assert_eq!(model.limit_field, bare.limit_field);
     }
 
     #[test]

@@ -44,7 +44,6 @@ use crate::{
     policy::{Observes, Policy, Rights},
     retention::Retention,
     sandbox::{engine::Sandbox, limits},
-    secrets::SecretSource,
     sessions::{Bounds, Sessions},
     store::{
         Store,
@@ -367,11 +366,7 @@ fn keep_apart(config: &Config, mounts: &Mounts, data: &Path) -> Result<(), Start
     guarded.extend(config.server.compiled.iter().map(|path| ("server.compiled", path.clone(), true)));
     guarded.extend(config.file.iter().map(|path| ("--config", path.clone(), true)));
     guarded.push(("server.agents", config.server.agents.clone(), false));
-    for source in config.tokens.values() {
-        if let SecretSource::File(path) = source {
-            guarded.push(("tokens", path.clone(), true));
-        }
-    }
+    guarded.extend(config.secret_files().map(|(setting, path)| (setting, path.to_owned(), true)));
     for mount in mounts.iter() {
         let Some(root) = real(&mount.dir) else { continue };
         for (setting, path, even_read_only) in &guarded {

@@ -13,6 +13,7 @@ mod events;
 pub mod fs;
 mod job;
 mod metrics;
+pub mod models;
 pub mod mounts;
 mod output;
 pub mod web;
