@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use leasehold::{
     agents::{cache::Cache, registry::Registry},
-    capability::{JobCtx, World, mounts::Mounts},
+    capability::{JobCtx, Services, World, mounts::Mounts},
     clock::Clock,
     journal::{Bounds, Journal},
     sandbox::{engine::Sandbox, instance, limits::Limits},
@@ -161,7 +161,7 @@ impl Bench {
         let compiled = Cache::open(cache.path().join("compiled")).expect("a fresh folder is ours");
         let registry = Registry::new(Arc::clone(&sandbox), compiled, limits.component_bytes_max);
         let mounts = Arc::new(Mounts::open(Vec::new()).expect("no mount is no problem"));
-        let world = Arc::new(World::new(Clock::system(), mounts, limits, store));
+        let world = Arc::new(World::new(Clock::system(), mounts, limits, store, Services::none()));
         Self { world, sandbox, registry, _cache: cache }
     }
 

@@ -36,7 +36,7 @@ use crate::{
         folder::Folder,
         registry::{RegisterError, Registry},
     },
-    capability::{World, mounts::Mounts},
+    capability::{Services, World, models::Models, mounts::Mounts, tools::Tools, web::Web},
     clock::{self, Clock},
     config::{Config, PolicyEntry, Synchronous},
     connection::{self, Desk},
@@ -126,7 +126,8 @@ impl Host {
         let cache = Cache::open(config.compiled()).map_err(|error| StartError(error.to_string()))?;
         let registry = Registry::new(Arc::clone(&sandbox), cache, config.limits.component_bytes_max);
         let registry = Arc::new(registry);
-        let world = Arc::new(World::new(parts.clock, mounts, config.limits.clone(), Arc::clone(&store)));
+        let services = services(&config, &parts.clock)?;
+        let world = Arc::new(World::new(parts.clock, mounts, config.limits.clone(), Arc::clone(&store), services));
         let policy = Arc::new(policy);
         let retention = config.retention.clone();
         let jobs =
@@ -276,10 +277,19 @@ impl Host {
             deployment.abort();
         }
         self.desk.jobs.stop(Duration::from_secs(self.config.server.drain_sec.into())).await;
+        self.desk.jobs.world().services().tools.stop().await;
         if let Some(sqlite) = &self.sqlite {
             sqlite.close().await;
         }
     }
+}
+
+/// Opens the ways to what is outside of this machine, as the operator has laid them.
+fn services(config: &Config, clock: &Clock) -> Result<Services, StartError> {
+    let web = Web::new(config.net.clone()).map_err(|error| StartError(error.to_string()))?;
+    let tools = Tools::new(&config.tools, clock.clone()).map_err(StartError)?;
+    let models = Models::new(&config.upstreams, &config.models).map_err(StartError)?;
+    Ok(Services { web, tools: Arc::new(tools), models: Arc::new(models) })
 }
 
 /// Looks into the agents folder, on a thread that may block.

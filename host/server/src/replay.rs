@@ -10,7 +10,7 @@ use leasehold_core::id::JobId;
 
 use crate::{
     agents::{cache::Cache, registry::Registry},
-    capability::{World, mounts::Mounts},
+    capability::{Services, World, mounts::Mounts},
     clock::Clock,
     config::Config,
     jobs,
@@ -56,7 +56,7 @@ pub async fn replay(
     let nowhere: Arc<dyn Store> = Arc::new(Memory::default());
     let bounds = Bounds { total_bytes_max: u64::MAX, waiting_bytes_max: usize::MAX };
     let run = Run {
-        world: Arc::new(World::new(Clock::system(), mounts, limits, store)),
+        world: Arc::new(World::new(Clock::system(), mounts, limits, store, Services::none())),
         sandbox,
         agent,
         accepted: Arc::new(accepted),

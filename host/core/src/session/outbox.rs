@@ -24,7 +24,6 @@ use crate::{
         status::Status,
     },
     session::log::{Checkpoint, Follow, Lag, Left, LogRecord, Span, Standing},
-    time::Timestamp,
 };
 
 /// The numbering of one session's stream.

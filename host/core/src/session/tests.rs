@@ -626,7 +626,7 @@ fn a_watched_job_fails_after_the_answer_to_a_submission_where_a_client_would_mis
         session.handle(at(0), ulid(0), known());
         watched(&mut session, 2);
         session.handle(at(0), ulid(1), frame("job.submit", json!({ "agent": "echo" })));
-        let end = |end| page(2, vec![Record::Ended { at: at(0), end }]);
+        let end = |end| page(2, vec![Record::Ended { at: at(0), end, spent: None }]);
         let refusal = Refusal::new(ErrorCode::InternalError, "it died");
         let failed = || end(End::Failed { status: crate::protocol::status::Status::Error, refusal: refusal.clone() });
         if !waits {

@@ -13,5 +13,5 @@ mod generated {
 
 pub use generated::{
     Agent, AgentPre,
-    leasehold::agent::{calls, delegate, events, fs, job, metrics, output, types},
+    leasehold::agent::{calls, delegate, events, fs, job, metrics, model, net, output, tool, types},
 };

@@ -18,9 +18,10 @@ use leasehold_core::{
         ledger::{CarveOut, LedgerError},
         operation::Operation,
     },
-    protocol::json::Json,
+    protocol::{json::Json, trace::TraceId},
     time::Timestamp,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::task::AbortHandle;
 use wasmtime::component::{Resource, ResourceTable};
 
@@ -44,6 +45,8 @@ pub struct PendingCall {
     held: CarveOut,
     /// Whether it has parts.
     streams: bool,
+    /// Whether one of them was asked for.
+    parted: bool,
     task: AbortHandle,
 }
 
@@ -121,8 +124,7 @@ pub(super) struct Start<Op, F> {
 pub(super) struct Line {
     pub call: u64,
     pub job_id: JobId,
-    /// When the call began.
-    pub at: Timestamp,
+    trace_id: TraceId,
     /// The most it may cost.
     pub reserved: Budget,
     /// Whether it has parts.
@@ -153,6 +155,13 @@ impl Line {
         let Some(answer) = answer else { return Ok(true) };
         let part = Part { at: self.world.clock.now(), call: self.call, answer };
         self.tape.part(part).await.map_err(unkept)
+    }
+
+    /// The W3C trace context of what the call causes elsewhere (ARCP §11).
+    pub fn traceparent(&self) -> String {
+        let digest = Sha256::digest([self.job_id.to_string().as_bytes(), &self.call.to_be_bytes()].concat());
+        let span: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("00-{}-{span}-01", self.trace_id)
     }
 
     /// How many parts the agent was given, by this host or an earlier one.
@@ -242,14 +251,14 @@ impl JobCtx {
                 let operation = asked.operation.to_owned();
                 let begun = Begun { at, call, operation, args: asked.args, reserved: reserved.clone() };
                 let mark = self.tape.begun(begun).await.map_err(broken)?;
-                let line = self.line(call, at, reserved, streams);
+                let line = self.line(call, reserved, streams);
                 let work = work(permit, line.clone());
                 (call, held, self.run(line, mark, repeat, work))
             }
             Begin::Again(begun) => {
                 let held = self.hold(&begun.reserved).unwrap_or_else(|_| CarveOut::default());
                 let permit = op.and_then(|op| Ok(self.gate().permit(begun.at, op)?));
-                let line = self.line(begun.call, begun.at, begun.reserved.clone(), streams);
+                let line = self.line(begun.call, begun.reserved.clone(), streams);
                 let work: Work = match (repeat, permit) {
                     // Nothing of it runs before the tape is live, and then only if its end is not known.
                     (Repeat::Yes | Repeat::Resume, Ok(permit)) => work(permit, line.clone()),
@@ -263,7 +272,7 @@ impl JobCtx {
                 (begun.call, held, self.run_again(line, repeat, work))
             }
         };
-        let pending = PendingCall { call, operation: asked.operation, held, streams, task };
+        let pending = PendingCall { call, operation: asked.operation, held, streams, parted: false, task };
         self.calls.push(pending).map_err(|_| too_many(self.limits.calls_max))
     }
 
@@ -313,6 +322,17 @@ impl JobCtx {
         }
     }
 
+    /// Takes note that the first part of a call is asked for; says whether it was before.
+    pub(super) fn begin_parts(
+        &mut self,
+        pending: &Resource<PendingCall>,
+        operation: &'static str,
+    ) -> Result<bool, Error> {
+        self.pending(pending, operation)?;
+        let known = self.calls.get_mut(pending);
+        Ok(known.is_ok_and(|known| std::mem::replace(&mut known.parted, true)))
+    }
+
     /// Ends what is under way when its agent is over.
     pub fn end_calls(&mut self) {
         self.calls = ResourceTable::new();
@@ -349,11 +369,11 @@ impl JobCtx {
         Ok(self.gate().ledger_mut().carve_out(price)?)
     }
 
-    fn line(&self, call: u64, at: Timestamp, reserved: Budget, streams: bool) -> Line {
+    fn line(&self, call: u64, reserved: Budget, streams: bool) -> Line {
         Line {
             call,
             job_id: self.accepted.job_id,
-            at,
+            trace_id: self.accepted.trace_id,
             reserved,
             streams,
             world: Arc::clone(&self.world),

@@ -13,11 +13,14 @@ mod events;
 pub mod fs;
 mod job;
 mod metrics;
+mod model;
 pub mod models;
 pub mod mounts;
+mod net;
 mod output;
-pub mod web;
+mod tool;
 pub mod tools;
+pub mod web;
 
 use std::{
     borrow::Cow,
@@ -58,7 +61,10 @@ use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use self::{
     bindings::types::{self, Error},
     delegate::Delegates,
+    models::Models,
     mounts::{Before, Call, Changes, FileError, Fingerprint, Held, Mounts, Settled},
+    tools::Tools,
+    web::{Fetches, Web},
 };
 use crate::{
     clock::Clock,
@@ -94,19 +100,52 @@ pub struct World {
     effects: Arc<Semaphore>,
     /// The memory of all agents together.
     memory: Arc<AtomicUsize>,
+    /// What is outside of this machine.
+    services: Services,
     /// Who makes jobs for agents. It knows this world, so it is told once both are there, and not kept alive.
     delegates: OnceLock<Weak<dyn Delegates>>,
+}
+
+/// What agents reach through the operator: the web, tools and models.
+#[derive(Clone)]
+pub struct Services {
+    /// The way to the web.
+    pub web: Arc<Web>,
+    /// The tools.
+    pub tools: Arc<Tools>,
+    /// The models.
+    pub models: Arc<Models>,
+}
+
+impl Services {
+    /// No tool, no model, and of the web what is public.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    #[must_use]
+    pub fn none() -> Self {
+        let web = Web::new(web::Settings::default()).expect("the defaults name no file");
+        let tools = Tools::new(&BTreeMap::new(), Clock::system()).expect("there is nothing to be wrong");
+        Self { web, tools: Arc::new(tools), models: Arc::default() }
+    }
 }
 
 impl World {
     /// Makes the world of one host.
     #[must_use]
-    pub fn new(clock: Clock, mounts: Arc<Mounts>, limits: Limits, store: Arc<dyn Store>) -> Self {
+    pub fn new(clock: Clock, mounts: Arc<Mounts>, limits: Limits, store: Arc<dyn Store>, services: Services) -> Self {
         let effects = Arc::new(Semaphore::new(limits.effects_max.clamp(1, Semaphore::MAX_PERMITS)));
         let limits_name = limits.digest();
         let (begun, draining) = (watch::Sender::default(), CancellationToken::new());
         let (memory, delegates) = (Arc::default(), OnceLock::new());
-        Self { clock, mounts, limits, limits_name, store, begun, draining, effects, memory, delegates }
+        Self { clock, mounts, limits, limits_name, store, begun, draining, effects, memory, services, delegates }
+    }
+
+    /// What agents reach through the operator.
+    #[must_use]
+    pub fn services(&self) -> &Services {
+        &self.services
     }
 
     /// Says who makes jobs for agents, once.
@@ -163,6 +202,8 @@ pub struct JobCtx {
     tape: Arc<Tape>,
     /// What is asked in the middle of a call under way, such as a redirect, asks the same gate.
     gate: Arc<Mutex<Gate>>,
+    /// The job's way to the web.
+    fetches: Fetches,
     /// The calls under way that the agent holds.
     calls: ResourceTable,
     /// The calls that the host has charged for, which an agent may report once more without paying twice.
@@ -363,6 +404,7 @@ impl JobCtx {
         };
         Self {
             gate: Arc::new(Mutex::new(Gate::new(accepted.authority.clone()))),
+            fetches: world.services.web.of_a_job(),
             calls: calls::table(&limits),
             charged: BTreeSet::new(),
             chunks: Chunks::new(result_id(&accepted), chunks),
@@ -435,6 +477,14 @@ impl JobCtx {
             Err(failure) => Err(failure),
         };
         self.conclude(call, asked, result).await
+    }
+
+    /// Answers a question whose answer may be another one the next time, and which needs no grant.
+    async fn ask<T: Reported>(&mut self, asked: Asked, answer: T) -> Result<T, Error> {
+        match self.tape.call(asked.operation, &asked.args).await.map_err(broken)? {
+            Turn::Told(called) => self.told(called).await,
+            Turn::Live(call) | Turn::InFlight(Intent { call, .. }) => self.conclude(call, asked, Ok(answer)).await,
+        }
     }
 
     /// Does an effect that must not be repeated: what is there is looked at first, and stands in an intent that is

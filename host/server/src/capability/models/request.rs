@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use super::{error::ModelError, settings::LimitField};
 
 /// A parsed request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ChatRequest {
     /// What is passed on, in its order.
     fields: Vec<(String, Box<RawValue>)>,

@@ -243,6 +243,12 @@ impl Web {
         }))
     }
 
+    /// The most of an answer that is taken in one piece.
+    #[must_use]
+    pub fn response_bytes_max(&self) -> u64 {
+        self.settings.response_bytes_max
+    }
+
     /// The client of one job, with `job_fetches_max` places of its own.
     #[must_use]
     pub fn of_a_job(self: &Arc<Self>) -> Fetches {
