@@ -119,9 +119,9 @@ async fn nothing_outlives_a_call() {
     };
 
     // At its timeout.
-    let tools = script(&stubborn, "timeout_sec = 1\nprice = { per_call = 'USD:0.5' }");
+    let tools = script(&stubborn, "timeout_sec = 3\nprice = { per_call = 'USD:0.5' }");
     let late = try_call(&tools, "x", json!({})).await.unwrap_err();
-    assert!(matches!(late.error, ToolError::Timeout { seconds: 1, .. }) && lost_most(&late), "{late}");
+    assert!(matches!(late.error, ToolError::Timeout { seconds: 3, .. }) && lost_most(&late), "{late}");
     gone(pids().await).await;
 
     // When it is cancelled, which costs what it may have done.

@@ -85,11 +85,11 @@ async fn an_answer_is_bounded_and_the_other_calls_go_on() {
 
 #[tokio::test]
 async fn a_slow_call_is_given_up_and_the_server_is_told() {
-    let Some(tools) = connected("timeout_sec = 1").await else { return };
+    let Some(tools) = connected("timeout_sec = 3").await else { return };
     let dir = tempfile::tempdir().unwrap();
     let mark = |name: &str| dir.path().join(name);
     let late = failure(&tools, "suite.wait", json!({ "mark": mark("late") })).await;
-    assert!(matches!(late, ToolError::Timeout { seconds: 1, .. }), "{late}");
+    assert!(matches!(late, ToolError::Timeout { seconds: 3, .. }), "{late}");
     file_holds(&mark("late"), "cancelled").await;
 
     let order = a_call();
