@@ -10,7 +10,7 @@ use std::{
 const CORE: [&str; 8] = ["error", "secret", "time", "id", "lease", "protocol", "job", "session"];
 
 /// The server, from the bottom up.
-const SERVER: [&str; 26] = [
+const SERVER: [&str; 28] = [
     "clock",
     "rate",
     "secrets",
@@ -24,6 +24,8 @@ const SERVER: [&str; 26] = [
     "checkpoint",
     "sandbox",
     "capability",
+    "gateway",
+    "credentials",
     "agents",
     "policy",
     "config",

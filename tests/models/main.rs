@@ -1,6 +1,8 @@
 //! `model.use` against real HTTP servers: the host's own client of an upstream, its gateway, and the keys of others.
 
 mod client;
+mod gateway;
+mod keys;
 
 use std::collections::BTreeMap;
 

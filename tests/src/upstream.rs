@@ -147,6 +147,11 @@ impl Upstream {
         lock(&self.replies).push_back(reply);
     }
 
+    /// Takes back the answers that nobody has asked for yet.
+    pub fn forget(&self) {
+        lock(&self.replies).clear();
+    }
+
     /// Everything it was asked.
     #[must_use]
     pub fn asked(&self) -> Vec<Asked> {

@@ -26,6 +26,8 @@ use crate::{
         mounts::Mount,
         tools, web,
     },
+    credentials::settings::CredentialEntry,
+    gateway::GatewaySettings,
     sandbox::limits::Limits,
     secrets::SecretSource,
     transport::websocket::WebSocketConfig,
@@ -49,6 +51,10 @@ pub struct Config {
     pub upstreams: BTreeMap<String, UpstreamEntry>,
     /// `[models.NAME]`: what they are called and what they cost (ARCP §9.7).
     pub models: BTreeMap<String, ModelEntry>,
+    /// `[gateway]`: the endpoint for keys of jobs (ARCP §9.8).
+    pub gateway: GatewaySettings,
+    /// `[credentials.NAME]`: where keys of jobs come from.
+    pub credentials: BTreeMap<String, CredentialEntry>,
     /// `[limits]`
     pub limits: Limits,
     /// `[net]`: how far and how much agents may fetch.
@@ -239,6 +245,7 @@ impl Config {
         }
         config.tools.values_mut().for_each(|tools| tools.settle(base));
         config.upstreams.values_mut().for_each(|upstream| upstream.settle(base));
+        config.credentials.values_mut().for_each(|credential| credential.settle(base));
         Ok(config)
     }
 
@@ -298,7 +305,9 @@ impl Config {
     pub fn secret_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let tokens = self.tokens.values().map(|source| ("tokens", source));
         let upstreams = self.upstreams.values().flat_map(UpstreamEntry::secrets).map(|source| ("upstreams", source));
-        tokens.chain(upstreams).filter_map(|(setting, source)| match source {
+        let credentials = self.credentials.values().filter_map(CredentialEntry::secret);
+        let credentials = credentials.map(|source| ("credentials", source));
+        tokens.chain(upstreams).chain(credentials).filter_map(|(setting, source)| match source {
             SecretSource::File(path) => Some((setting, path.as_path())),
             _ => None,
         })
@@ -423,6 +432,7 @@ fn suggestion(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credentials::settings::{CommandEntry, LitellmEntry};
 
     #[test]
     fn a_key_nobody_knows_is_refused_with_its_line_and_a_suggestion() {
@@ -451,6 +461,7 @@ mod tests {
         let config = Config::parse(documented).unwrap();
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.retention, Retention::default());
+        assert_eq!(config.gateway, GatewaySettings::default());
         assert_eq!(format!("{:?}", config.server), format!("{:?}", Server::default()));
         assert_eq!(format!("{:?}", config.net), format!("{:?}", web::Settings::default()));
         // And with every commented example switched on, it is still understood.
@@ -485,6 +496,12 @@ mod tests {
         let bare: ModelEntry = toml::from_str("upstream = \"main\"").unwrap();
         assert_eq!((model.max_output_tokens, model.bytes_per_token), (bare.max_output_tokens, bare.bytes_per_token));
         assert_eq!(model.limit_field, bare.limit_field);
+        let CredentialEntry::Litellm(documented) = &config.credentials["proxy"] else { panic!("it is LiteLLM") };
+        let bare: LitellmEntry = toml::from_str("url = \"x\"\nadmin_key = \"x\"").unwrap();
+        assert_eq!(documented.bounds(), bare.bounds());
+        let CredentialEntry::Command(documented) = &config.credentials["vault"] else { panic!("it is a command") };
+        let bare: CommandEntry = toml::from_str("command = [\"x\"]").unwrap();
+        assert_eq!((documented.timeout_sec, documented.answer_bytes_max), (bare.timeout_sec, bare.answer_bytes_max));
     }
 
     #[test]

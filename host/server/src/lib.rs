@@ -15,6 +15,8 @@ pub mod clock;
 pub mod config;
 pub mod conformance;
 pub mod connection;
+pub mod credentials;
+pub mod gateway;
 pub mod host;
 pub mod jobs;
 pub mod journal;

@@ -1,7 +1,7 @@
 //! WebSocket over a small HTTP server, and the client's side of it (ARCP §4, RFC 6455).
 //!
 //! [`serve`] answers three questions of HTTP (`/healthz`, the upgrade, and
-//! "this speaks WebSocket") and hands every upgraded socket to its handler as a
+//! "this speaks WebSocket"), [`serve_with`] others besides, and hands every upgraded socket to its handler as a
 //! [`Transport`]. After the upgrade nothing of HTTP is left in memory: the
 //! handler owns the bare socket.
 //!
@@ -11,11 +11,14 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -23,7 +26,7 @@ use std::{
 use base64::Engine as _;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
-use http_body_util::Full;
+use http_body_util::{Full, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode, Uri, Version,
     body::Incoming as Body,
@@ -112,6 +115,21 @@ impl WebSocketConfig {
     }
 }
 
+/// What a listener answers besides WebSocket.
+pub trait Pages: Send + Sync + 'static {
+    /// Whether a path is among them.
+    fn has(&self, path: &str) -> bool;
+
+    /// Answers a request for one of them.
+    ///
+    /// Whoever asks has shown nothing yet: an answer of 401 is its connection's
+    /// last, and any other one admits the connection as a welcome does.
+    fn answer(&self, request: Request<Body>) -> Pin<Box<dyn Future<Output = Response<PageBody>> + Send + '_>>;
+}
+
+/// The body of a page.
+pub type PageBody = UnsyncBoxBody<Bytes, Infallible>;
+
 /// Accepts connections until `shutdown`, and gives every one that upgrades to `handler`.
 ///
 /// Returns when the last handler has returned. It does not tell them of the
@@ -121,12 +139,26 @@ where
     H: Fn(Transport) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
+    serve_with(listener, config, None, handler, shutdown).await;
+}
+
+/// As [`serve`], and answers these pages, too.
+pub async fn serve_with<H, F>(
+    listener: TcpListener,
+    config: WebSocketConfig,
+    pages: Option<Arc<dyn Pages>>,
+    handler: H,
+    shutdown: CancellationToken,
+) where
+    H: Fn(Transport) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
     // A listener that cannot say where it listens is treated as the one that needs more care.
     let loopback = listener.local_addr().map_or(true, |address| address.ip().is_loopback());
     let connections_max = config.connections_max;
     let places = Places::new(&config);
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-    let door = Arc::new(Door { hosts: Hosts::new(config.allowed_hosts.as_deref(), loopback), config });
+    let door = Arc::new(Door { hosts: Hosts::new(config.allowed_hosts.as_deref(), loopback), pages, config });
     loop {
         let accepted = tokio::select! {
             biased;
@@ -541,6 +573,7 @@ impl AsyncWrite for Tracked {
 struct Door {
     config: WebSocketConfig,
     hosts: Hosts,
+    pages: Option<Arc<dyn Pages>>,
 }
 
 /// A connection that has just been accepted.
@@ -563,9 +596,17 @@ async fn attend<H, F>(
 {
     // Boxed, so that a session's task does not keep room for HTTP.
     let upgraded = Box::pin(async {
+        let reads_pages = AtomicBool::new(false);
+        let overdue = async {
+            sleep(door.config.handshake_timeout).await;
+            if reads_pages.load(Ordering::Relaxed) {
+                pending::<()>().await; // then its end is HTTP's to know
+            }
+        };
         tokio::select! {
             () = shutdown.cancelled() => None,
-            upgraded = timeout(door.config.handshake_timeout, upgrade(guest, &door)) => upgraded.unwrap_or(None),
+            () = overdue => None,
+            upgraded = upgrade(guest, &door, &reads_pages) => upgraded,
         }
     })
     .await;
@@ -577,18 +618,39 @@ async fn attend<H, F>(
 }
 
 /// Speaks HTTP until the connection ends or becomes a WebSocket.
-async fn upgrade(guest: Guest, door: &Door) -> Option<Transport> {
+async fn upgrade(guest: Guest, door: &Door, reads_pages: &AtomicBool) -> Option<Transport> {
     let Guest { stream, remote, handshake } = guest;
     let full = handshake.is_none();
+    let handshake = Mutex::new(handshake);
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a socket has failed");
         return None;
     }
     let upgrade = Mutex::new(None);
     let service = service_fn(|request: Request<Body>| {
-        let (response, asked) = door.answer(request, Some(remote), full);
-        *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = asked;
-        async { Ok::<_, Infallible>(response) }
+        let page = door.pages.as_ref().filter(|pages| !full && pages.has(request.uri().path()));
+        let answer = match page {
+            Some(pages) => Ok(pages.answer(request)),
+            None => {
+                let (response, asked) = door.answer(request, Some(remote), full);
+                *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+                Err(response.map(UnsyncBoxBody::new))
+            }
+        };
+        let handshake = &handshake;
+        async move {
+            let page = match answer {
+                Err(response) => return Ok::<_, Infallible>(response),
+                Ok(page) => page,
+            };
+            reads_pages.store(true, Ordering::Relaxed);
+            let response = page.await;
+            match response.status() {
+                StatusCode::UNAUTHORIZED => reads_pages.store(false, Ordering::Relaxed),
+                _ => drop(handshake.lock().unwrap_or_else(PoisonError::into_inner).take()),
+            }
+            Ok(response)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -603,6 +665,7 @@ async fn upgrade(guest: Guest, door: &Door) -> Option<Transport> {
     }
     let (upgraded, peer) = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner)?;
     let parts = upgraded.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+    let handshake = handshake.into_inner().unwrap_or_else(PoisonError::into_inner);
     let socket = door.socket(Box::new(parts.io.into_inner()), parts.read_buf.to_vec(), handshake).await;
     Some(Transport::new(peer, Wire::WebSocket(Box::new(socket))))
 }
@@ -641,7 +704,7 @@ impl Route {
     #[must_use]
     pub fn new(config: WebSocketConfig) -> Self {
         let places = Places::new(&config);
-        let door = Door { hosts: Hosts::new(config.allowed_hosts.as_deref(), true), config };
+        let door = Door { hosts: Hosts::new(config.allowed_hosts.as_deref(), true), pages: None, config };
         Self { door: Arc::new(door), places }
     }
 

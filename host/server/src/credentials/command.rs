@@ -1,0 +1,153 @@
+//! Keys that a command of the operator's makes.
+//!
+//! It is started once for each request, reads one JSON object from its
+//! standard input and writes one to its standard output:
+//!
+//! ```json
+//! {"action": "issue", "id": "cred_01J…", "job_id": "job_01J…", "principal": "alice",
+//!  "model.use": ["tier-fast/*"], "cost.budget": ["USD:5.00"], "expires_at": "2026-05-13T23:42:00Z"}
+//! {"value": "sk-…", "endpoint": "https://gateway.example.com/v1", "scheme": "bearer", "profile": "openai",
+//!  "constraints": {"cost.budget": ["USD:5.00"]}}
+//!
+//! {"action": "revoke", "id": "cred_01J…"}
+//! {}
+//! ```
+//!
+//! `scheme`, `profile` and `constraints` may be left out. It exits with 0 when
+//! it has done what was asked; what it revokes may not have been made. Its
+//! errors go nowhere, since they might hold a key; its environment is `PATH`
+//! and `HOME`.
+
+use std::{env, process::Stdio, time::Duration};
+
+use async_trait::async_trait;
+use leasehold_core::{lease::amount::Amount, secret::Secret, time::Timestamp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process,
+    time::timeout,
+};
+
+use super::{Constraints, Issued, JobFacts, ProvisionError, Provisioner, settings::CommandEntry};
+
+/// A command that makes keys.
+pub struct Command {
+    program: String,
+    entry: CommandEntry,
+}
+
+impl Command {
+    /// Takes the settings.
+    ///
+    /// # Errors
+    ///
+    /// The key of the setting that cannot be used, and why.
+    pub fn new(entry: &CommandEntry) -> Result<Self, String> {
+        if entry.timeout_sec == 0 {
+            return Err("timeout_sec: it must be at least 1".to_owned());
+        }
+        let program = entry.command.first().ok_or("command: it names no program")?.clone();
+        Ok(Self { program, entry: entry.clone() })
+    }
+
+    async fn ask(&self, request: &Value) -> Result<String, ProvisionError> {
+        let limit = Duration::from_secs(self.entry.timeout_sec.into());
+        // Dropped when the time is over, which kills it.
+        let answer = timeout(limit, self.run(request.to_string())).await;
+        answer.unwrap_or_else(|_| Err(ProvisionError::Unreachable(format!("{}: no answer in time", self.program))))
+    }
+
+    async fn run(&self, request: String) -> Result<String, ProvisionError> {
+        let unreachable = |error: std::io::Error| ProvisionError::Unreachable(format!("{}: {error}", self.program));
+        let kept = ["PATH", "HOME"].into_iter().filter_map(|name| Some((name, env::var_os(name)?)));
+        let mut child = process::Command::new(&self.program)
+            .args(&self.entry.command[1..])
+            .env_clear()
+            .envs(kept)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(unreachable)?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let write = async move {
+            if let Some(mut stdin) = stdin {
+                // A command that does not read what it is asked says so with its exit.
+                let _ = stdin.write_all(request.as_bytes()).await;
+            }
+        };
+        let mut written = Vec::new();
+        let read = async {
+            match stdout {
+                Some(stdout) => stdout.take(self.entry.answer_bytes_max as u64 + 1).read_to_end(&mut written).await,
+                None => Ok(0),
+            }
+        };
+        let ((), read) = tokio::join!(write, read);
+        read.map_err(unreachable)?;
+        if written.len() > self.entry.answer_bytes_max {
+            return Err(ProvisionError::Broken(format!("{}: it is too large", self.program)));
+        }
+        let status = child.wait().await.map_err(unreachable)?;
+        if !status.success() {
+            return Err(ProvisionError::Refused(format!("{}: {status}", self.program)));
+        }
+        String::from_utf8(written).map_err(|_| ProvisionError::Broken(format!("{}: it is not a text", self.program)))
+    }
+}
+
+#[async_trait]
+impl Provisioner for Command {
+    async fn issue(&self, _: Timestamp, id: &str, facts: &JobFacts) -> Result<Issued, ProvisionError> {
+        let amounts: Vec<String> = facts
+            .budget
+            .iter()
+            .filter_map(|(currency, value)| Some(Amount::new(currency.clone(), *value).ok()?.to_string()))
+            .collect();
+        let models: Vec<&str> = facts.models.iter().map(|pattern| pattern.as_str()).collect();
+        let mut request = json!({
+            "action": "issue",
+            "id": id,
+            "job_id": facts.job_id.to_string(),
+            "principal": facts.principal.to_string(),
+            "model.use": models,
+            "cost.budget": amounts,
+        });
+        if let Some(expires_at) = facts.expires_at {
+            request["expires_at"] = Value::String(expires_at.to_string());
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Made {
+            value: Secret,
+            endpoint: String,
+            #[serde(default)]
+            scheme: Option<String>,
+            #[serde(default)]
+            profile: Option<String>,
+            #[serde(default)]
+            constraints: Constraints,
+        }
+        let answer = self.ask(&request).await?;
+        // The library's error might quote the key.
+        let made: Made = serde_json::from_str(&answer)
+            .map_err(|_| ProvisionError::Broken(format!("{}: it is no key with its endpoint", self.program)))?;
+        if made.value.expose().is_empty() || made.endpoint.is_empty() {
+            return Err(ProvisionError::Broken(format!("{}: the key or its endpoint is empty", self.program)));
+        }
+        Ok(Issued {
+            scheme: made.scheme.unwrap_or_else(|| "bearer".to_owned()),
+            value: made.value,
+            endpoint: made.endpoint,
+            profile: made.profile.filter(|profile| !profile.is_empty()),
+            constraints: made.constraints,
+        })
+    }
+
+    async fn revoke(&self, id: &str) -> Result<(), ProvisionError> {
+        self.ask(&json!({ "action": "revoke", "id": id })).await.map(drop)
+    }
+}
