@@ -18,6 +18,7 @@ mod s07_6_subscribe;
 mod s08_2_events;
 mod s08_4_result_chunk;
 mod s09_2_patterns;
+mod s09_3_services;
 mod s09_5_expiration;
 mod s09_6_budget;
 mod s10_delegation;

@@ -10,4 +10,4 @@ wit_bindgen::generate!({
     default_bindings_module: "leasehold_agent::bindings",
 });
 
-pub use leasehold::agent::{calls, delegate, events, fs, job, metrics, output, types};
+pub use leasehold::agent::{calls, delegate, events, fs, job, metrics, model, net, output, tool, types};

@@ -44,8 +44,11 @@ pub mod events;
 pub mod fs;
 pub mod job;
 pub mod metrics;
+pub mod model;
+pub mod net;
 pub mod output;
 mod time;
+pub mod tool;
 
 #[doc(hidden)]
 pub use agent::{answer, report_panics};

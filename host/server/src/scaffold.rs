@@ -50,8 +50,11 @@ const SDK: &[(&str, &str)] = embedded!("guest-sdk/rust/src" => "leasehold/guest-
     "job.rs",
     "lib.rs",
     "metrics.rs",
+    "model.rs",
+    "net.rs",
     "output.rs",
     "time.rs",
+    "tool.rs",
 );
 
 /// The SDK's manifest, and the one it borrows from.

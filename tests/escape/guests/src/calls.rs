@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use leasehold_agent::{
     Error,
-    bindings::{calls::PendingCall, delegate},
+    bindings::{calls::PendingCall, delegate, model, net, tool},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,6 +22,32 @@ pub enum Call {
         expires_at: Option<String>,
         max_runtime_sec: Option<u32>,
     },
+    Fetch {
+        #[serde(default = "get")]
+        method: String,
+        url: String,
+        #[serde(default)]
+        headers: Vec<(String, String)>,
+        #[serde(default)]
+        body: String,
+        #[serde(default)]
+        redirects: u32,
+        timeout_ms: Option<u64>,
+    },
+    Tool {
+        name: String,
+        #[serde(default)]
+        arguments: Value,
+    },
+    Model {
+        model: String,
+        #[serde(default)]
+        request: Value,
+    },
+}
+
+fn get() -> String {
+    "GET".into()
 }
 
 /// What to do once they are under way.
@@ -47,18 +73,24 @@ pub enum Then {
 
 enum Started {
     Delegate(PendingCall),
+    Fetch(PendingCall),
+    Tool(PendingCall),
+    Model(PendingCall),
 }
 
 impl Started {
     fn call(&self) -> &PendingCall {
         match self {
-            Self::Delegate(call) => call,
+            Self::Delegate(call) | Self::Fetch(call) | Self::Tool(call) | Self::Model(call) => call,
         }
     }
 
     fn finish(self) -> Result<Value, Error> {
         let text = match self {
             Self::Delegate(call) => delegate::finish(call)?,
+            Self::Tool(call) => tool::finish(call)?,
+            Self::Model(call) => model::finish(call)?,
+            Self::Fetch(call) => return Ok(response(net::finish(call)?)),
         };
         Ok(serde_json::from_str(&text)?)
     }
@@ -66,6 +98,11 @@ impl Started {
     fn next(&self) -> Result<Option<Value>, Error> {
         let text = match self {
             Self::Delegate(call) => delegate::next_event(call)?,
+            Self::Model(call) => model::next(call)?,
+            Self::Fetch(call) => {
+                return Ok(net::next(call)?.map(|part| json!(String::from_utf8_lossy(&part))));
+            }
+            Self::Tool(_) => return Err(Error::invalid_request("a tool has no parts")),
         };
         Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
     }
@@ -79,8 +116,37 @@ impl Call {
                 let task = delegate::Task { agent, input, lease, expires_at, max_runtime_sec };
                 Started::Delegate(if streams { delegate::start_stream(&task)? } else { delegate::start(&task)? })
             }
+            Self::Fetch { method, url, headers, body, redirects, timeout_ms } => {
+                let headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+                let request = net::Request { method, url, headers, body: body.into_bytes(), redirects, timeout_ms };
+                Started::Fetch(if streams { net::start_stream(&request)? } else { net::start(&request)? })
+            }
+            Self::Tool { name, arguments } => Started::Tool(tool::start(&name, &arguments.to_string())?),
+            Self::Model { model: name, request } => {
+                let request = request.to_string();
+                Started::Model(match streams {
+                    true => model::start_stream(&name, &request)?,
+                    false => model::start(&name, &request)?,
+                })
+            }
         })
     }
+}
+
+fn response(response: net::Response) -> Value {
+    let text = |(name, value): &(String, Vec<u8>)| json!([name, String::from_utf8_lossy(value)]);
+    json!({
+        "status": response.status,
+        "url": response.url,
+        "headers": response.headers.iter().map(text).collect::<Vec<_>>(),
+        "body": String::from_utf8_lossy(&response.body),
+    })
+}
+
+/// What the lease shows of tools and models.
+pub fn offers() -> Result<Value, Error> {
+    let tools: Vec<String> = tool::list()?.into_iter().map(|tool| tool.name).collect();
+    Ok(json!({ "tools": tools, "models": model::list()? }))
 }
 
 fn told(outcome: Result<Value, Error>) -> Value {
@@ -118,6 +184,9 @@ pub fn perform(start: Vec<Call>, then: Then, patience_ms: Option<u64>) -> Result
                         let next = delegate::next_event(&call).map_err(Error::from);
                         next.map(|_| Value::Null)
                     }
+                    Started::Fetch(call) => tool::finish(call).map(Value::from).map_err(Error::from),
+                    Started::Tool(call) => model::finish(call).map(Value::from).map_err(Error::from),
+                    Started::Model(call) => net::finish(call).map(response).map_err(Error::from),
                 }))
             };
             Ok(started.into_iter().map(mistaken).collect())

@@ -152,6 +152,8 @@ pub enum Deed {
         then: Then,
         patience_ms: Option<u64>,
     },
+    /// Gives the tools and models that the lease covers.
+    Offers,
     /// Has a task done by another agent that does this same deed: a delegation without end.
     DelegateForEver { lease: BTreeMap<String, Vec<String>> },
 

@@ -66,6 +66,7 @@ fn perform(deed: Deed) -> Result<Value, Error> {
         Deed::StatMany { path, count } => Ok(stat_many(&path, count)),
 
         Deed::Calls { start, then, patience_ms } => calls::perform(start, then, patience_ms),
+        Deed::Offers => calls::offers(),
         Deed::DelegateForEver { lease } => {
             let mut task = leasehold_agent::delegate::task("hostile")
                 .input(&json!({ "do": "delegate_for_ever", "lease": lease }))?;
