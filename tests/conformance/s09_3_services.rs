@@ -196,7 +196,7 @@ async fn a_tool_is_shown_checked_and_paid_for_before_it_is_called() {
         tool("hidden", json!({})),
         tool("nothing", json!({})),
         tool("broken", json!({})),
-        tool("a b", json!({})),
+        tool("", json!({})),
     ];
     let (told, run) = calls(&mut client, lease.clone(), "all", start).await;
     let outcomes = &told[0]["ok"];

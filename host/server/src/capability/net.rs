@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leasehold_core::{
-    lease::{gate::Permit, operation::Fetch},
+    lease::{amount::Budget, gate::Permit, operation::Fetch},
     protocol::json::Json,
 };
 use serde_json::json;
@@ -115,12 +115,11 @@ impl JobCtx {
                 if !response.redirects.is_empty() {
                     summary["redirects"] = json!(response.redirects);
                 }
-                let answer = if streams { Told::Nothing } else { told.answer() };
-                Ok(Done { summary: Json::of(&summary), answer, cost: Default::default() })
+                Ok(Done { summary: Json::of(&summary), answer: told.answer(), cost: Budget::new() })
             })
         };
         let start = Start { asked, op: op.map_err(Failure::from), repeat, streams, work };
-        self.start_call(start, |_| Ok(Default::default())).await
+        self.start_call(start, |_| Ok(Budget::new())).await
     }
 }
 
