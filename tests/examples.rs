@@ -17,9 +17,20 @@ use serde_json::{Value, json};
 
 /// A host with this example alone, and the folder the transcripts speak of.
 async fn host_of(example: &str) -> TestHost {
-    let host = TestHost::builder().without_agents().mount("/workspace", MountMode::Ro).start().await;
-    let component = agents_dir().join(format!("{example}@1.0.0.wasm"));
-    host.host().registry().register_file(&component, example, "1.0.0").expect("the example is an agent");
+    let builder = TestHost::builder().without_agents().mount("/workspace", MountMode::Ro);
+    // Who delegates needs to be allowed to, and somebody to delegate to.
+    let (builder, others): (_, &[&str]) = match example {
+        "team" => {
+            let ceiling = json!({ "fs.read": ["/**"], "agent.delegate": ["team-*"] });
+            (builder.policy(host::ALICE, ceiling), &["team-reader", "team-editor"])
+        }
+        _ => (builder, &[]),
+    };
+    let host = builder.start().await;
+    for agent in [&[example], others].concat() {
+        let component = agents_dir().join(format!("{agent}@1.0.0.wasm"));
+        host.host().registry().register_file(&component, agent, "1.0.0").expect("the example is an agent");
+    }
     let folder = host.folder("/workspace");
     fs::create_dir(folder.join("letters")).expect("the folder is ours");
     for (name, text) in [
@@ -217,6 +228,9 @@ examples! {
     hello_does_what_its_transcript_says: "hello",
     sleeper_does_what_its_transcript_says: "sleeper",
     summarize_files_does_what_its_transcript_says: "summarize-files",
+    team_does_what_its_transcript_says: "team",
+    team_editor_does_what_its_transcript_says: "team-editor",
+    team_reader_does_what_its_transcript_says: "team-reader",
 }
 
 #[test]

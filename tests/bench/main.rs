@@ -12,6 +12,7 @@ mod pieces;
 mod program;
 mod restart;
 mod stream;
+mod tools;
 
 use std::{
     env,
@@ -45,7 +46,7 @@ fn main() {
     println!("| what | measured | goal |\n|---|---|---|");
     println!("| others on this machine: load average of the last minute, before | {} | ~0 |", load_average());
     type Part = fn(&tokio::runtime::Runtime) -> Vec<Row>;
-    let parts: [(&str, Part); 12] = [
+    let parts: [(&str, Part); 13] = [
         ("gate", |_| pieces::gate()),
         ("frame", |_| pieces::frame()),
         ("call", |runtime| runtime.block_on(pieces::denied_call())),
@@ -56,6 +57,7 @@ fn main() {
         ("stores", |runtime| runtime.block_on(restart::stores())),
         ("stream", |runtime| runtime.block_on(stream::stream())),
         ("idle", |runtime| runtime.block_on(stream::idle())),
+        ("tools", |runtime| runtime.block_on(tools::tools())),
         ("memory", |runtime| runtime.block_on(memory::memory())),
         ("peers", |runtime| runtime.block_on(peers::python())),
     ];

@@ -60,8 +60,9 @@ pub enum Event {
         agent: String,
         /// What it was given.
         input: Json,
-        /// What it may do.
-        lease: Lease,
+        /// What it may do; not told to a client that could not read it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease: Option<Lease>,
         /// Until when.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lease_constraints: Option<LeaseConstraints>,
@@ -135,6 +136,23 @@ pub enum Event {
         /// Any object.
         body: Json,
     },
+}
+
+impl Event {
+    /// The same for a client that reads leases in another form than this one, if it has one.
+    #[must_use]
+    pub fn without_lease(&self) -> Option<Self> {
+        match self {
+            Self::Delegate { lease: Some(_), .. } => {
+                let mut event = self.clone();
+                if let Self::Delegate { lease, .. } = &mut event {
+                    *lease = None;
+                }
+                Some(event)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// How much a log line matters.

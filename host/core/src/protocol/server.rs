@@ -419,6 +419,9 @@ impl ServerMessage {
                 write(head.correlated(&**request), &payload::Subscribed::new(subscribed, stamp.dialect))
             }
             Self::Event { place, ts, event, .. } => {
+                // A delegation is told in the lease's own form, or without it.
+                let other = (stamp.dialect.lease != LeaseForm::Map).then(|| event.without_lease()).flatten();
+                let event = other.as_ref().unwrap_or(event);
                 let plain = write(Head::of("job.event").place(place), &Payload { event, ts: *ts });
                 match stamp.dialect.event {
                     EventForm::Plain => plain,

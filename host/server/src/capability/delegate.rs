@@ -177,7 +177,7 @@ impl JobCtx {
             child_job_id: self.child_of(call),
             agent,
             input,
-            lease: authority.lease,
+            lease: Some(authority.lease),
             lease_constraints: authority.expires_at.map(|expires_at| LeaseConstraints { expires_at }),
         };
         self.emit(event).await

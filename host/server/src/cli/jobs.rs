@@ -67,7 +67,10 @@ pub struct RunArgs {
     /// A folder that the job can be granted, and the path it sees it under. May be repeated.
     #[arg(long, value_name = "/VIRTUAL=DIR[:ro|:rw]", value_parser = crate::config::parse_mount)]
     mount: Vec<crate::config::MountEntry>,
-    /// A settings file, for limits and mounts.
+    /// A folder of other agents, to which this one may delegate as far as its lease says.
+    #[arg(long, value_name = "DIR")]
+    agents: Option<PathBuf>,
+    /// A settings file, for limits, mounts, tools and models.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -110,7 +113,8 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let temporary = tempfile::tempdir().map_err(anyhow::Error::from)?;
     let component = if args.path.is_dir() { build(&args.path, temporary.path()).await? } else { args.path.clone() };
     let (name, version) = name_of(&component);
-    let host_args = HostArgs { config: args.config, mount: args.mount, ..HostArgs::default() };
+    let delegates = args.agents.is_some();
+    let host_args = HostArgs { config: args.config, mount: args.mount, agents: args.agents, ..HostArgs::default() };
     let mut config = host_args.leaving_nothing(temporary.path()).settings()?;
     config.server.data = temporary.path().join("data");
     config.tokens.clear();
@@ -127,6 +131,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let host = Host::start(config, parts)
         .await
         .map_err(|error| Failure::Usage(error.to_string().replace("policy.local:", "--lease:")))?;
+    if delegates {
+        super::hosting::register(&host).await?;
+    }
     let registry = std::sync::Arc::clone(host.registry());
     let registered = tokio::task::spawn_blocking(move || registry.register_file(&component, &name, &version)).await;
     registered.map_err(anyhow::Error::from)?.map_err(|error| Failure::Usage(error.to_string()))?;
