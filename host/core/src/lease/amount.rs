@@ -136,8 +136,9 @@ pub fn is_cost(metric: &str) -> bool {
 
 /// Parses a number an agent reports: digits, at most one point between digits, an optional leading minus.
 ///
-/// No exponent, no plus, no blank, no `NaN`, at most 28 digits, so that the
-/// number is held exactly as it was written.
+/// No exponent, no plus, no blank, no `NaN`, and no more digits than are held
+/// exactly as they were written. Twenty-eight always are; of numbers with 29
+/// those that a `Decimal` can be, since sums are written to journals and read again.
 ///
 /// # Errors
 ///
@@ -202,7 +203,7 @@ text_form!(Currency, AmountError);
 text_form!(Amount, AmountError);
 
 const CURRENCY_BYTES_MAX: usize = 32;
-const DIGITS_MAX: usize = 28;
+const DIGITS_MAX: usize = 29;
 
 #[cfg(test)]
 mod tests {
@@ -222,7 +223,10 @@ mod tests {
             (&format!("USD:{widest}"), true),
             (&format!("USD:{finest}"), true),
             (&format!("USD:{widest}9"), false),
-            (&format!("USD:{finest}0"), false),
+            (&format!("USD:{finest}0"), true),
+            (&format!("USD:{finest}00"), false),
+            ("USD:79228162514264337593543950335", true), // the widest sum that can have been written
+            ("USD:79228162514264337593543950336", false),
             (&format!("A{}:1", "b".repeat(31)), true),
             (&format!("A{}:1", "b".repeat(32)), false),
             ("", false),

@@ -74,16 +74,19 @@ impl Ledger {
             actual if actual < Decimal::ZERO => Err(LedgerError::Negative(actual)),
             actual => account.shift(actual, -held).ok_or_else(|| LedgerError::Inexact(currency.clone())),
         };
-        if outcome.is_err() && account.shift(held, -held).is_none() {
-            account.exhaust();
+        if outcome.is_err() {
+            account.forfeit(held);
         }
         outcome
     }
 
     /// Gives a reservation back: the operation did not happen and cost nothing.
     pub fn release(&mut self, reservation: Reservation) {
-        if let Some(account) = self.accounts.get_mut(reservation.price.currency()) {
-            let _ = account.shift(Decimal::ZERO, -reservation.price.value()); // see `settle`
+        let held = reservation.price.value();
+        if let Some(account) = self.accounts.get_mut(reservation.price.currency())
+            && account.shift(Decimal::ZERO, -held).is_none()
+        {
+            account.forfeit(held);
         }
     }
 
@@ -112,7 +115,11 @@ impl Ledger {
             let rest = rest.get(&currency).copied().unwrap_or_default().min(granted);
             let settled = exact_sub(granted, rest).and_then(|spent| account.shift(spent, -granted));
             if settled.is_none() {
-                let _ = account.shift(granted, -granted); // see `settle`
+                account.forfeit(granted);
+                // What cannot be counted and was more than the grant takes what is free, as in `debit`.
+                if rest < Decimal::ZERO {
+                    account.exhaust();
+                }
             }
         }
     }
@@ -245,9 +252,17 @@ impl Account {
 
     /// Counts all that is free as spent.
     fn exhaust(&mut self) {
-        if self.free > Decimal::ZERO {
-            self.spent = exact_sub(self.initial, self.reserved).unwrap_or(self.initial);
-            self.free = Decimal::ZERO;
+        if self.free > Decimal::ZERO
+            && let Some(spent) = exact_sub(self.initial, self.reserved)
+        {
+            (self.spent, self.free) = (spent, Decimal::ZERO);
+        }
+    }
+
+    /// Counts what was held as spent, and leaves it held for ever where the sum would not fit: it is not free again.
+    fn forfeit(&mut self, held: Decimal) {
+        if self.shift(held, -held).is_none() {
+            self.exhaust();
         }
     }
 
@@ -259,6 +274,8 @@ impl Account {
             reserved: exact_add(self.reserved, reserved)?,
             free: exact_sub(self.free, exact_add(spent, reserved)?)?,
         };
+        // So that `exhaust` always finds a sum that fits.
+        exact_sub(next.initial, next.reserved)?;
         *self = next;
         Some(())
     }
