@@ -254,7 +254,8 @@ impl Tree {
                 self.take(at, Step::CarveOut(grant), tally);
             }
             8 => {
-                let children: Vec<usize> = self.jobs.iter().filter_map(|job| job.parent).map(|(_, held)| held).collect();
+                let children: Vec<usize> =
+                    self.jobs.iter().filter_map(|job| job.parent).map(|(_, held)| held).collect();
                 let calls = self.jobs[at].open(|held| matches!(held, Held::Grant(_)));
                 let calls: Vec<usize> = calls.into_iter().filter(|call| !children.contains(call)).collect();
                 let Some(index) = random.of(&calls) else { return };
