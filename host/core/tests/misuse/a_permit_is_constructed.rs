@@ -1,0 +1,5 @@
+use leasehold_core::lease::{gate::Permit, operation::ReadFile};
+
+fn main() {
+    let _permit = Permit::new(ReadFile::parse("/etc/passwd").unwrap());
+}

@@ -1,0 +1,7 @@
+use leasehold_core::lease::{gate::Permit, operation::ReadFile};
+
+fn copy(permit: &Permit<ReadFile>) -> Permit<ReadFile> {
+    *permit
+}
+
+fn main() {}

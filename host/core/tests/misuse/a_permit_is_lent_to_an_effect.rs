@@ -1,0 +1,11 @@
+use leasehold_core::lease::{gate::Permit, operation::ReadFile};
+
+fn read(permit: Permit<ReadFile>) {
+    let _op = permit.spend();
+}
+
+fn lend(permit: &Permit<ReadFile>) {
+    read(permit);
+}
+
+fn main() {}
