@@ -114,6 +114,8 @@ pub struct Server {
     pub back_pressure_lag: u64,
     /// How long a host that stops waits for calls that are under way.
     pub drain_sec: u32,
+    /// How many records of a journal may follow one another without the host's seal (`leasehold audit`).
+    pub seal_records_max: u32,
     /// How SQLite waits for the disk: `full` survives power loss, `normal` only a crash of the host.
     pub synchronous: Synchronous,
 }
@@ -153,6 +155,7 @@ impl Default for Server {
             session_jobs_max: 5_000,
             back_pressure_lag: 1_000,
             drain_sec: 10,
+            seal_records_max: 1_024,
             synchronous: Synchronous::Full,
         }
     }

@@ -44,6 +44,7 @@ use crate::{
     policy::{Observes, Policy, Rights},
     retention::Retention,
     sandbox::{engine::Sandbox, limits},
+    seal::{Sealer, SigningKey},
     sessions::{Bounds, Sessions},
     store::{
         Store,
@@ -119,6 +120,8 @@ impl Host {
                 (Arc::clone(&sqlite) as Arc<dyn Store>, Some(sqlite))
             }
         };
+        let key = SigningKey::load_or_make(&data).map_err(|error| StartError::new("server.data", error))?;
+        let sealer = Arc::new(Sealer { key, records_max: config.server.seal_records_max.into() });
         let live_agents = limits::live_agents(config.limits.live_agents_max);
         let sandbox = Sandbox::new(&config.limits, live_agents)
             .map_err(|error| StartError::new("limits: the machine cannot hold so many agents", format!("{error:#}")))?;
@@ -130,8 +133,15 @@ impl Host {
         let world = Arc::new(World::new(parts.clock, mounts, config.limits.clone(), Arc::clone(&store), services));
         let policy = Arc::new(policy);
         let retention = config.retention.clone();
-        let jobs =
-            Jobs::new(world, sandbox, Arc::clone(&registry), Arc::clone(&policy), live_agents, retention.clone());
+        let jobs = Jobs::new(
+            world,
+            sandbox,
+            Arc::clone(&registry),
+            Arc::clone(&policy),
+            live_agents,
+            retention.clone(),
+            sealer,
+        );
         jobs.recover().await.map_err(|error| StartError::new("the journals cannot be read", format!("{error:#}")))?;
         let session = config.session();
         let retention = Retention::new(Arc::clone(&jobs), retention, session.resume_window);

@@ -49,6 +49,7 @@ use crate::{
     rate::Bucket,
     runner::{Run, Turns},
     sandbox::engine::Sandbox,
+    seal::Sealer,
     store::{Position, StoreError, StreamId},
     tape::Control,
 };
@@ -77,6 +78,8 @@ pub struct Jobs {
     turns: Turns,
     live_agents: usize,
     retention: Retention,
+    /// What the journals of jobs are sealed with.
+    sealer: Arc<Sealer>,
     since: Timestamp,
     /// Whether the disk budget is used up, so that no job may begin.
     disk_used_up: AtomicBool,
@@ -163,6 +166,7 @@ impl Jobs {
         policy: Arc<Policy>,
         live_agents: usize,
         retention: Retention,
+        sealer: Arc<Sealer>,
     ) -> Arc<Self> {
         let turns = Turns::new(live_agents);
         let (index, paces, interrupted) = (Mutex::default(), Mutex::default(), Mutex::default());
@@ -179,6 +183,7 @@ impl Jobs {
             turns,
             live_agents,
             retention,
+            sealer,
             disk_used_up,
             releasing,
             index,
@@ -412,7 +417,7 @@ impl Jobs {
         let limits = &self.world.limits;
         let bounds =
             Bounds { total_bytes_max: limits.journal_bytes_max, waiting_bytes_max: limits.journal_waiting_bytes_max };
-        Journal::new(Arc::clone(&self.world.store), job_id, last, bounds)
+        Journal::sealed(Arc::clone(&self.world.store), job_id, last, bounds, Arc::clone(&self.sealer))
     }
 
     /// The acceptance that an idempotency key is bound to. A key that was bound for long enough is let go.

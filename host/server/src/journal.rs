@@ -17,6 +17,7 @@ use tokio::sync::watch;
 pub use crate::writer::{Hold, Mark};
 use crate::{
     clock::Clock,
+    seal::{Sealer, Seals},
     store::{Position, Store, StoreError, Stored, StreamId},
     writer::Writer,
 };
@@ -74,6 +75,8 @@ pub struct Journal {
     store: Arc<dyn Store>,
     writer: Arc<Writer>,
     bounds: Bounds,
+    job_id: JobId,
+    sealer: Option<Arc<Sealer>>,
     state: Mutex<State>,
     full: watch::Sender<bool>,
 }
@@ -84,15 +87,40 @@ struct State {
     /// What stood there before this journal was opened: up to where it is counted, and where it ends.
     counted: Position,
     opened_at: Position,
+    seals: Option<Seals>,
 }
 
 impl Journal {
-    /// Opens the journal of a job whose stream ends at `last`.
+    /// Opens the journal of a job whose stream ends at `last`. It is not sealed, as what is kept nowhere need not be.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, job_id: JobId, last: Position, bounds: Bounds) -> Arc<Self> {
+        Self::open(store, job_id, last, bounds, None)
+    }
+
+    /// As [`new`](Self::new), and seals what is appended.
+    #[must_use]
+    pub fn sealed(
+        store: Arc<dyn Store>,
+        job_id: JobId,
+        last: Position,
+        bounds: Bounds,
+        sealer: Arc<Sealer>,
+    ) -> Arc<Self> {
+        Self::open(store, job_id, last, bounds, Some(sealer))
+    }
+
+    fn open(
+        store: Arc<dyn Store>,
+        job_id: JobId,
+        last: Position,
+        bounds: Bounds,
+        sealer: Option<Arc<Sealer>>,
+    ) -> Arc<Self> {
         let writer = Writer::new(Arc::clone(&store), stream(job_id), last);
-        let state = Mutex::new(State { total_bytes: 0, ended: false, counted: Position::ZERO, opened_at: last });
-        Arc::new(Self { store, writer, bounds, state, full: watch::Sender::new(false) })
+        let seals = sealer.clone().map(|sealer| Seals::new(sealer, job_id, last == Position::ZERO));
+        let state = State { total_bytes: 0, ended: false, counted: Position::ZERO, opened_at: last, seals };
+        let (state, full) = (Mutex::new(state), watch::Sender::new(false));
+        Arc::new(Self { store, writer, bounds, job_id, sealer, state, full })
     }
 
     /// Lets records gather without writing any, until the hold is dropped.
@@ -112,7 +140,7 @@ impl Journal {
         if let Some(error) = self.writer.failure() {
             return Err(error.into());
         }
-        let bytes = Bytes::from(record.encode());
+        let bytes = record.encode();
         let mut state = self.state();
         if state.ended {
             return Err(JournalError::Ended);
@@ -123,26 +151,70 @@ impl Journal {
         if !ended && (*self.full.borrow() || total > self.bounds.total_bytes_max) {
             return Err(self.fill());
         }
+        let closes = ended || matches!(record, Record::Stopped { .. });
+        let bytes = match &mut state.seals {
+            Some(seals) => seals.add(bytes, closes),
+            None => bytes.into(),
+        };
         state.ended = ended;
-        state.total_bytes = total;
+        state.total_bytes += bytes.len() as u64;
         // Under the lock, so that nothing comes after the end.
         Ok(self.writer.append([bytes])?)
     }
 
-    /// Counts a record that stood there before this journal was opened, once however often it is read.
+    /// Counts a record that stood there before this journal was opened, once however often it is read, and what the
+    /// job keeps `elsewhere` for it. All of them are counted in their order.
     ///
     /// # Errors
     ///
     /// If the job has written all it may.
-    pub fn count(&self, position: Position, bytes: u64) -> Result<(), JournalError> {
-        {
-            let mut state = self.state();
-            if position <= state.counted || position > state.opened_at {
-                return Ok(());
-            }
-            state.counted = position;
+    pub fn count(&self, stored: &Stored, elsewhere: u64) -> Result<(), JournalError> {
+        match self.learn(stored) {
+            true => self.charge(elsewhere.saturating_add(stored.bytes.len() as u64)),
+            false => Ok(()),
         }
-        self.charge(bytes)
+    }
+
+    /// Takes note of a record that stood there before; says whether it is the first time.
+    fn learn(&self, stored: &Stored) -> bool {
+        let mut state = self.state();
+        if stored.position <= state.counted || stored.position > state.opened_at {
+            return false;
+        }
+        state.counted = stored.position;
+        let all = stored.position == state.opened_at;
+        if let Some(seals) = &mut state.seals {
+            seals.learn(&stored.bytes);
+            if all {
+                seals.learned();
+            }
+        }
+        true
+    }
+
+    /// Reads what stood there before this journal was opened, as far as nobody else has, so that the end of the job can
+    /// be sealed. Whoever is about to append it asks for that.
+    pub async fn catch_up(&self) {
+        while let Some(after) = self.unread() {
+            match self.store.read(self.writer.stream(), after, PAGE).await {
+                Ok(page) if page.is_empty() => return,
+                Ok(page) => {
+                    for stored in &page {
+                        self.learn(stored);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(job_id = %self.job_id, %error, "a journal cannot be read, and its end is not sealed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// After which record the past has still to be read, if it matters.
+    fn unread(&self) -> Option<Position> {
+        let state = self.state();
+        (state.seals.is_some() && state.counted < state.opened_at).then_some(state.counted)
     }
 
     /// Counts bytes that the job keeps elsewhere in the store.
@@ -239,9 +311,29 @@ impl Journal {
         if newest.is_some_and(|newest| matches!(Record::decode(&newest.bytes), Ok(Record::Ended { .. }))) {
             return Ok(());
         }
-        let records = if last == Position::ZERO { vec![accepted, ended] } else { vec![ended] };
-        let records = records.into_iter().map(|record| Bytes::from(record.encode())).collect();
+        let mut seals = self.seals_up_to(last).await?;
+        let records = if last == Position::ZERO { vec![(accepted, false), (ended, true)] } else { vec![(ended, true)] };
+        let encode = |(record, closes): (&Record, bool)| match &mut seals {
+            Some(seals) => seals.add(record.encode(), closes),
+            None => record.encode().into(),
+        };
+        let records = records.into_iter().map(encode).collect();
         self.store.append(stream, last, records).await.map(|_| ())
+    }
+
+    /// The chain of what is stored: after a failure that need not be what was appended.
+    async fn seals_up_to(&self, last: Position) -> Result<Option<Seals>, StoreError> {
+        let Some(sealer) = &self.sealer else { return Ok(None) };
+        let mut seals = Seals::new(Arc::clone(sealer), self.job_id, last == Position::ZERO);
+        let mut after = Position::ZERO;
+        while after < last {
+            let page = self.store.read(self.writer.stream(), after, PAGE).await?;
+            let Some(newest) = page.last() else { break };
+            after = newest.position;
+            page.iter().for_each(|stored| seals.learn(&stored.bytes));
+        }
+        seals.learned();
+        Ok(Some(seals))
     }
 }
 

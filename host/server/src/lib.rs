@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic"))]
 
 pub mod agents;
+pub mod audit;
 pub mod capability;
 pub mod checkpoint;
 pub mod cli;
@@ -28,6 +29,7 @@ pub mod retention;
 pub mod runner;
 pub mod sandbox;
 pub mod scaffold;
+pub mod seal;
 pub mod secrets;
 pub mod sessions;
 pub mod store;

@@ -149,6 +149,7 @@ impl Run {
         let mut spent = (!self.interrupted).then(Spent::default);
         let end = self.live(&mut slot, &mut spent).await;
         let status = end.status();
+        self.journal.catch_up().await;
         let ended = Record::Ended { at: self.world.clock.now(), end, spent };
         let written = match self.journal.append(&ended) {
             Ok(mark) => {

@@ -392,6 +392,27 @@ impl Record {
         serde_json::to_vec(self).expect("a record is JSON")
     }
 
+    /// When it was written, if it says so.
+    #[must_use]
+    pub fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Accepted(accepted) => Some(accepted.at),
+            Self::Intent(intent) => Some(intent.at),
+            Self::Called(called) => Some(called.at),
+            Self::Begun(begun) => Some(begun.at),
+            Self::Part(part) => Some(part.at),
+            Self::Concluded(concluded) => Some(concluded.at),
+            Self::Started { at }
+            | Self::Resumed { at }
+            | Self::Stopped { at }
+            | Self::Void { at, .. }
+            | Self::Event { at, .. }
+            | Self::Cancelling { at, .. }
+            | Self::Ended { at, .. } => Some(*at),
+            Self::Observed(_) => None,
+        }
+    }
+
     /// Reads what [`encode`](Self::encode) wrote.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ pub struct ReplayArgs {
 }
 
 impl Which {
-    fn open(self) -> Result<(Config, Arc<dyn Store>, JobId), Failure> {
+    pub(super) fn open(self) -> Result<(Config, Arc<dyn Store>, JobId), Failure> {
         let job_id = self.job.parse().map_err(|_| {
             let job: String = self.job.chars().take(80).collect();
             Failure::Usage(format!("`{job}` is no job id; `leasehold jobs` lists them (job_ and 26 characters)"))
@@ -222,7 +222,7 @@ fn cut(text: &str) -> String {
     plain.chain((end < text.len()).then_some('…')).collect()
 }
 
-fn unknown(job_id: JobId) -> Failure {
+pub(super) fn unknown(job_id: JobId) -> Failure {
     Failure::Usage(format!("there is no job {job_id} in this store"))
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what each command is called with, and what its exit code means.
 
 mod agents;
+mod audit;
 mod conformance;
 mod demo;
 mod follow;
@@ -29,7 +30,7 @@ use crate::{
 
 /// A host that runs untrusted AI agents as WebAssembly components under a lease.
 ///
-/// Exit codes: 0 success; 1 the job did not end with success, or a case failed;
+/// Exit codes: 0 success; 1 the job did not end with success, or a check failed;
 /// 2 wrong usage or settings; 3 cannot connect to the host; 4 the host refused;
 /// 5 something else failed; 130 interrupted twice.
 #[derive(Debug, Parser)]
@@ -96,6 +97,11 @@ enum Command {
     ///
     /// Exit code 1 says that it does not.
     Replay(journal::ReplayArgs),
+    /// Take a job's journal away as evidence, and check it where there is neither a host nor a store.
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
     /// List the agents of a host.
     Agents(agents::AgentsArgs),
     /// Show what a component is and the authority it could ever use.
@@ -246,7 +252,7 @@ fn dialects() -> PossibleValuesParser {
 /// How a command failed, which decides the exit code.
 #[derive(Debug)]
 enum Failure {
-    /// 1, which also says that a replay or a case of the suite failed.
+    /// 1, which also says that a replay, a case of the suite or a check failed.
     JobFailed,
     /// 2
     Usage(String),
@@ -325,6 +331,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Send(args) => remote::send(args).await,
         Command::Journal(args) => journal::print(args).await,
         Command::Replay(args) => journal::run_again(args).await,
+        Command::Audit { command } => audit::audit(command).await,
         Command::Agents(args) => agents::list(args).await,
         Command::Inspect(args) => agents::inspect(&args),
         Command::New(args) => agents::new(&args),

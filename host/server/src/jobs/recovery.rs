@@ -282,6 +282,7 @@ impl Jobs {
         let Some(journal) = journal else { return };
         let refusal = Refusal::new(ErrorCode::InternalError, why);
         let end = End::Failed { status: Status::Error, refusal };
+        journal.catch_up().await;
         let written = match journal.append(&Record::Ended { at: self.world.clock.now(), end, spent: None }) {
             Ok(mark) => journal.durable(mark).await,
             Err(error) => Err(error),

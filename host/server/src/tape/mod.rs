@@ -927,7 +927,7 @@ impl Script {
                     _ => 0,
                 };
                 // What an earlier host wrote counts too; should it be too much, the job ends by that.
-                let _ = journal.count(stored.position, elsewhere.saturating_add(stored.bytes.len() as u64));
+                let _ = journal.count(stored, elsewhere);
             }
             self.page.push_back(record);
         }
