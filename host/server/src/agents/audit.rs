@@ -879,11 +879,22 @@ mod tests {
             let interface = interface.trim_end_matches(" {");
             let (_, grants) = CONTRACT.iter().find(|(name, _)| *name == interface).expect(interface);
             let mut known: Vec<_> = grants.iter().flat_map(|(_, functions)| *functions).copied().collect();
-            let mut functions: Vec<_> = text
-                .lines()
-                .filter_map(|line| line.trim().split_once(": func("))
-                .map(|(name, _)| name.trim_start_matches('%'))
-                .collect();
+            let mut resource = None;
+            let mut functions: Vec<String> = Vec::new();
+            for line in text.lines().map(str::trim) {
+                match line.strip_prefix("resource ") {
+                    Some(name) => resource = Some(name.trim_end_matches(" {")),
+                    None if line == "}" => resource = None,
+                    None => {}
+                }
+                if let Some((name, _)) = line.split_once(": func(") {
+                    let name = name.trim_start_matches('%');
+                    functions.push(match resource {
+                        Some(resource) => format!("[method]{resource}.{name}"),
+                        None => name.to_owned(),
+                    });
+                }
+            }
             known.sort_unstable();
             functions.sort_unstable();
             assert_eq!(known, functions, "{interface}");
