@@ -56,6 +56,7 @@ pub fn frame() -> Vec<Row> {
         settle_after: second,
         followed_max: 1000,
         lag_max: 0,
+        features: Vec::new(),
     };
     let (now, ulid) = (Timestamp::from_millis(0), Ulid::from_parts(0, 1));
     let mut session = Session::new(config, now, None);
@@ -186,6 +187,7 @@ impl Bench {
             key: None,
             ordinal: 1,
             first_seq: None,
+            credentials: Vec::new(),
             parameters: None,
         });
         let bounds = Bounds {

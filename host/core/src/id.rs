@@ -93,6 +93,10 @@ id!(
     /// What clients from before the draft call their watching of a job (§7.6), `sub_…`. It has the ULID of the job.
     SubscriptionId, "sub_"
 );
+id!(
+    /// A credential made for a job (§9.8), `cred_…`.
+    CredentialId, "cred_"
+);
 /// Who a session speaks for: the name the operator gave to a token.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

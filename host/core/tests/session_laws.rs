@@ -218,6 +218,7 @@ impl World {
             settle_after: Duration::ZERO,
             followed_max: usize::MAX,
             lag_max: LAG_MAX,
+            features: Vec::new(),
         };
         let mut world = Self {
             session: Session::new(config.clone(), NOW, None),
@@ -324,7 +325,7 @@ impl World {
         };
         let outcome = match refused {
             true => Err(Refusal::new(ErrorCode::InternalError, "the disk")),
-            false => Ok(Submitted { accepted: accepted.into(), fresh }),
+            false => Ok(Submitted { accepted: accepted.into(), fresh, credentials: Vec::new() }),
         };
         self.give(Input::Submitted { request: "s".into(), trace_id: TraceId::new(1), outcome });
     }
@@ -595,7 +596,7 @@ impl World {
 
     /// What a client is told of a job, if it is told of nothing else.
     fn expected(&self, job: &Job) -> Vec<String> {
-        let mut outbox = Outbox::new(Features::negotiate(&self.features));
+        let mut outbox = Outbox::new(Features::negotiate(&self.features, &[]));
         let Accepted { job_id, trace_id, request_id, .. } = job.accepted.clone();
         let request = Some(request_id);
         outbox.follow(Follow { ordinal: 1, job_id, trace_id, request, only_end: false, first: None, after: 0 });
@@ -611,7 +612,7 @@ const NOW: Timestamp = Timestamp::from_millis(0);
 const ULID: Ulid = Ulid::from_parts(0, 1);
 
 fn opened(features: &[String]) -> Opened {
-    let features = Features::negotiate(features);
+    let features = Features::negotiate(features, &[]);
     Opened { at: NOW, principal: Principal::new("alice"), features, dialect: "generic".into() }
 }
 
@@ -639,6 +640,7 @@ fn accepted(n: u128, request: &str, ordinal: u64, first_seq: Option<u64>) -> Acc
         key: None,
         ordinal,
         first_seq,
+        credentials: Vec::new(),
     }
 }
 

@@ -196,6 +196,7 @@ mod tests {
             parameters: None,
             key: None,
             first_seq: None,
+            credentials: Vec::new(),
             ordinal: 0,
         }))
     }

@@ -25,7 +25,10 @@ use crate::transport::{
     websocket::{self, WebSocketConfig},
 };
 
-/// The features this client asks for (ARCP §6.2), in the order of the specification.
+/// The feature of keys that are made for a job (ARCP §9.8).
+pub const CREDENTIALS: &str = "provisioned_credentials";
+
+/// All features there are (ARCP §6.2), in the order of the specification.
 pub const FEATURES: [&str; 11] = [
     "heartbeat",
     "ack",
@@ -74,7 +77,8 @@ impl Default for ClientInfo {
         Self {
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            features: FEATURES.map(str::to_owned).to_vec(),
+            // A key takes a part of its job's money, so it is made for clients that ask for one.
+            features: FEATURES.into_iter().filter(|name| *name != CREDENTIALS).map(str::to_owned).collect(),
             resume: None,
         }
     }
@@ -858,7 +862,7 @@ mod tests {
         let (client, hello) = tokio::join!(Client::open(near, Some("t0ken"), info), host.welcome());
         let mut client = client.unwrap();
         assert_eq!(hello["payload"]["auth"], json!({ "scheme": "bearer", "token": "t0ken" }));
-        assert_eq!(hello["payload"]["capabilities"]["features"].as_array().unwrap().len(), FEATURES.len());
+        assert_eq!(hello["payload"]["capabilities"]["features"].as_array().unwrap().len(), FEATURES.len() - 1);
         let resume = json!({ "session_id": "sess_1", "resume_token": "rt_0", "last_event_seq": 7 });
         assert_eq!(hello["payload"]["resume"], resume);
         assert!(hello.get("session_id").is_none());

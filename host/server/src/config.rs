@@ -15,6 +15,7 @@ use std::{
 use leasehold_core::{
     id::Principal,
     lease::{Lease, target::FilePath},
+    protocol::feature::Feature,
     secret::Secret,
     session::SessionConfig,
 };
@@ -194,6 +195,9 @@ pub struct PolicyEntry {
     /// (ARCP §7.4).
     #[serde(default)]
     pub cancels_from_any_session: bool,
+    /// The `[credentials.NAME]` that make keys for jobs of this one (ARCP §9.8); all if it is not said.
+    #[serde(default)]
+    pub credentials: Option<Vec<String>>,
 }
 
 /// One of `[[mounts]]`.
@@ -370,9 +374,17 @@ impl Config {
             spans_max: self.server.session_switches_max.max(1),
             followed_max: self.server.session_jobs_max,
             lag_max: self.server.back_pressure_lag,
+            features: self.features(),
             // Before the journal of an ended job can go.
             settle_after: seconds(self.retention.finished_sec.min(self.server.resume_window_sec)) / 2,
         }
+    }
+
+    /// What sessions can ask for because it was configured (ARCP §6.2).
+    fn features(&self) -> Vec<Feature> {
+        let models = (!self.models.is_empty()).then_some(Feature::ModelUse);
+        let credentials = (!self.credentials.is_empty()).then_some(Feature::ProvisionedCredentials);
+        models.into_iter().chain(credentials).collect()
     }
 
     /// The settings of the WebSocket listener.
@@ -435,7 +447,7 @@ fn suggestion(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::settings::{CommandEntry, LitellmEntry};
+    use crate::credentials::settings::{CommandEntry, Kind, LitellmEntry};
 
     #[test]
     fn a_key_nobody_knows_is_refused_with_its_line_and_a_suggestion() {
@@ -499,12 +511,15 @@ mod tests {
         let bare: ModelEntry = toml::from_str("upstream = \"main\"").unwrap();
         assert_eq!((model.max_output_tokens, model.bytes_per_token), (bare.max_output_tokens, bare.bytes_per_token));
         assert_eq!(model.limit_field, bare.limit_field);
-        let CredentialEntry::Litellm(documented) = &config.credentials["proxy"] else { panic!("it is LiteLLM") };
+        let Kind::Litellm(documented) = &config.credentials["proxy"].kind else { panic!("it is LiteLLM") };
         let bare: LitellmEntry = toml::from_str("url = \"x\"\nadmin_key = \"x\"").unwrap();
         assert_eq!(documented.bounds(), bare.bounds());
-        let CredentialEntry::Command(documented) = &config.credentials["vault"] else { panic!("it is a command") };
+        let Kind::Command(documented) = &config.credentials["vault"].kind else { panic!("it is a command") };
         let bare: CommandEntry = toml::from_str("command = [\"x\"]").unwrap();
         assert_eq!((documented.timeout_sec, documented.answer_bytes_max), (bare.timeout_sec, bare.answer_bytes_max));
+        let (own, bare) = (&config.credentials["own"], toml::from_str::<CredentialEntry>("[gateway]").unwrap());
+        assert_eq!(own.budget_percent, bare.budget_percent);
+        assert_eq!(own.revoke_retry_sec_max, bare.revoke_retry_sec_max);
     }
 
     #[test]

@@ -40,7 +40,9 @@ use crate::{
     clock::{self, Clock},
     config::{Config, PolicyEntry, Synchronous},
     connection::{self, Desk},
-    jobs::Jobs,
+    credentials::keeper::Keeper,
+    gateway::Gateway,
+    jobs::{Jobs, Keys},
     policy::{Observes, Policy, Rights},
     retention::Retention,
     sandbox::{engine::Sandbox, limits},
@@ -52,7 +54,7 @@ use crate::{
     },
     transport::{
         self, Transport,
-        websocket::{self, Route},
+        websocket::{self, Pages, Route},
     },
 };
 
@@ -62,6 +64,8 @@ pub struct Host {
     desk: Arc<Desk>,
     store: Arc<dyn Store>,
     sqlite: Option<Arc<Sqlite>>,
+    /// Who makes keys for jobs.
+    keeper: Option<Arc<Keeper>>,
     /// What removes old jobs; it may stop at any moment.
     retention: AbortOnDropHandle<()>,
     /// What forgets sessions; it may stop at any moment, too.
@@ -131,17 +135,13 @@ impl Host {
         let registry = Arc::new(registry);
         let services = services(&config, &parts.clock)?;
         let world = Arc::new(World::new(parts.clock, mounts, config.limits.clone(), Arc::clone(&store), services));
+        let keeper = keeper(&config, &world, &data)?;
+        one_budget(&config, keeper.as_deref())?;
         let policy = Arc::new(policy);
         let retention = config.retention.clone();
-        let jobs = Jobs::new(
-            world,
-            sandbox,
-            Arc::clone(&registry),
-            Arc::clone(&policy),
-            live_agents,
-            retention.clone(),
-            sealer,
-        );
+        let (agents, rights) = (Arc::clone(&registry), Arc::clone(&policy));
+        let keys = Keys { sealer, keeper: keeper.clone() };
+        let jobs = Jobs::new(world, sandbox, agents, rights, live_agents, retention.clone(), keys);
         jobs.recover().await.map_err(|error| StartError::new("the journals cannot be read", format!("{error:#}")))?;
         let session = config.session();
         let retention = Retention::new(Arc::clone(&jobs), retention, session.resume_window);
@@ -168,7 +168,7 @@ impl Host {
         let desk = Desk { jobs, sessions, registry, policy, session, answers_per_sec, silence, stopping };
         let desk = Arc::new(desk);
         let deployment = OnceLock::new();
-        Ok(Self { config, desk, store, sqlite, retention, expiry, deployment, live_agents, made_token })
+        Ok(Self { config, desk, store, sqlite, keeper, retention, expiry, deployment, live_agents, made_token })
     }
 
     /// Registers the agents of the configured folder, and from then on what comes and goes there.
@@ -244,7 +244,13 @@ impl Host {
             .map_err(|error| StartError::new(format_args!("cannot listen on {listen}"), error))
     }
 
-    /// Serves WebSocket clients until [`stop`](Self::stop).
+    /// The endpoint for keys of jobs (ARCP §9.8), if this host has one. Its own listener serves it under `/v1/`.
+    #[must_use]
+    pub fn gateway(&self) -> Option<&Arc<Gateway>> {
+        self.keeper.as_ref()?.gateway()
+    }
+
+    /// Serves WebSocket clients, and keys of jobs, until [`stop`](Self::stop).
     pub async fn serve(&self, listener: TcpListener) {
         let desk = Arc::clone(&self.desk);
         let handler = move |transport| connection::drive(Arc::clone(&desk), transport);
@@ -252,7 +258,11 @@ impl Host {
         // Connections leave files for agents, the store and whoever else needs one.
         let files = u32::try_from(raise_file_limit()).unwrap_or(u32::MAX);
         config.connections_max = config.connections_max.min((files / 4 * 3).max(1));
-        websocket::serve(listener, config, handler, self.desk.stopping.clone()).await;
+        if let (Some(keeper), Ok(address)) = (&self.keeper, listener.local_addr()) {
+            keeper.listens_at(address);
+        }
+        let pages = self.gateway().map(|gateway| Arc::clone(gateway) as Arc<dyn Pages>);
+        websocket::serve_with(listener, config, pages, handler, self.desk.stopping.clone()).await;
     }
 
     /// A place for this host in another program's HTTP server; see [`Route::answer`].
@@ -286,6 +296,9 @@ impl Host {
         if let Some(deployment) = self.deployment.get() {
             deployment.abort();
         }
+        if let Some(keeper) = &self.keeper {
+            keeper.stop();
+        }
         self.desk.jobs.stop(Duration::from_secs(self.config.server.drain_sec.into())).await;
         self.desk.jobs.world().services().tools.stop().await;
         if let Some(sqlite) = &self.sqlite {
@@ -300,6 +313,36 @@ fn services(config: &Config, clock: &Clock) -> Result<Services, StartError> {
     let tools = Tools::new(&config.tools, clock.clone()).map_err(StartError)?;
     let models = Models::new(&config.upstreams, &config.models).map_err(StartError)?;
     Ok(Services { web, tools: Arc::new(tools), models: Arc::new(models) })
+}
+
+/// Makes who makes keys for jobs.
+fn keeper(config: &Config, world: &World, data: &Path) -> Result<Option<Arc<Keeper>>, StartError> {
+    let models = (&world.services().models, &config.gateway);
+    let place = (data, config.server.listen);
+    Keeper::new(&config.credentials, models, place, Arc::clone(&world.store), world.clock.clone()).map_err(StartError)
+}
+
+/// Refuses keys that together would leave a job's agent nothing of its budget.
+fn one_budget(config: &Config, keeper: Option<&Keeper>) -> Result<(), StartError> {
+    let makers: BTreeMap<&str, u32> = keeper.into_iter().flat_map(Keeper::makers).collect();
+    let named = config.policy.iter().filter_map(|(name, entry)| Some((name, entry.credentials.as_ref()?)));
+    for (name, credentials) in named {
+        if let Some(unknown) = credentials.iter().find(|credential| !makers.contains_key(credential.as_str())) {
+            return Err(StartError(format!("policy.{name}.credentials: there is no [credentials.{unknown}]")));
+        }
+    }
+    for principal in config.tokens.keys() {
+        let entry = config.policy.get(principal).and_then(|entry| entry.credentials.as_ref());
+        let may_have = |name: &str| entry.is_none_or(|names| names.iter().any(|own| own == name));
+        let sum: u32 = makers.iter().filter(|(name, _)| may_have(name)).map(|(_, percent)| percent).sum();
+        if sum >= 100 {
+            return Err(StartError(format!(
+                "credentials: the keys of a job of `{principal}` together have {sum} percent of its budget, and its \
+                 agent nothing; lower `budget_percent`, or name fewer in policy.{principal}.credentials"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Looks into the agents folder, on a thread that may block.
@@ -372,7 +415,8 @@ fn rights(entry: &PolicyEntry) -> Rights {
         true => Observes::Everyone,
         false => Observes::These(entry.observes.iter().map(|name| Principal::new(name.as_str())).collect()),
     };
-    Rights { observes, cancels_from_any_session: entry.cancels_from_any_session }
+    let credentials = entry.credentials.as_ref().map(|names| names.iter().cloned().collect());
+    Rights { observes, cancels_from_any_session: entry.cancels_from_any_session, credentials }
 }
 
 /// Refuses mounts through which a job could reach what the host itself lives on.

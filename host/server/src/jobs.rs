@@ -26,6 +26,7 @@ use leasehold_core::{
     lease::Namespace,
     protocol::{
         client::{ListJobs, unknown_job},
+        credential::Credential,
         json::Json,
         server::{JobSummary, LeaseConstraints},
         status::{Status, Step},
@@ -44,6 +45,7 @@ use crate::{
     capability::World,
     clock,
     config::Retention,
+    credentials::keeper::Keeper,
     journal::{self, Bounds, Hold, Journal, JournalError},
     policy::Policy,
     rate::Bucket,
@@ -67,6 +69,14 @@ const SUMMARY_BYTES: usize = 512;
 /// How many ended jobs are kept for listings; the oldest leave first.
 const ENDED_MAX: usize = 10_000;
 
+/// What a host signs and gives away.
+pub struct Keys {
+    /// What the journals of jobs are sealed with.
+    pub sealer: Arc<Sealer>,
+    /// Who makes keys for jobs, if anybody does (ARCP §9.8).
+    pub keeper: Option<Arc<Keeper>>,
+}
+
 /// Makes jobs, runs them, and knows where they are.
 pub struct Jobs {
     /// Itself, for what goes on by itself.
@@ -80,6 +90,8 @@ pub struct Jobs {
     retention: Retention,
     /// What the journals of jobs are sealed with.
     sealer: Arc<Sealer>,
+    /// Who makes keys for jobs, if anybody does (ARCP §9.8).
+    keeper: Option<Arc<Keeper>>,
     since: Timestamp,
     /// Whether the disk budget is used up, so that no job may begin.
     disk_used_up: AtomicBool,
@@ -166,9 +178,10 @@ impl Jobs {
         policy: Arc<Policy>,
         live_agents: usize,
         retention: Retention,
-        sealer: Arc<Sealer>,
+        keys: Keys,
     ) -> Arc<Self> {
         let turns = Turns::new(live_agents);
+        let Keys { sealer, keeper } = keys;
         let (index, paces, interrupted) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (tasks, frozen) = (TaskTracker::new(), CancellationToken::new());
         let (disk_used_up, releasing) = (AtomicBool::default(), tokio::sync::Mutex::default());
@@ -184,6 +197,7 @@ impl Jobs {
             live_agents,
             retention,
             sealer,
+            keeper,
             disk_used_up,
             releasing,
             index,
@@ -228,9 +242,11 @@ impl Jobs {
         if let Some(key) = &key
             && let Some(earlier) = self.earlier(key).await?
         {
-            return resubmitted(earlier, parameters.as_ref());
+            return self.resubmitted(earlier, parameters.as_ref(), submission.takes_credentials);
         }
+        let takes_credentials = submission.takes_credentials;
         let prepared = self.prepare(session_id, trace_id, submission, parameters, key.as_ref())?;
+        let (job_id, credentials) = (prepared.accepted.job_id, self.issue(&prepared.accepted).await?);
         if let Some(key) = &key {
             // The whole acceptance is written under the key first, so that a crash
             // between the two streams leaves enough to finish.
@@ -238,13 +254,50 @@ impl Jobs {
             match self.world.store.append(key, Position::ZERO, vec![record]).await {
                 Ok(_) => {}
                 Err(StoreError::Conflict { .. }) => {
+                    self.end_keys(job_id);
                     let earlier = self.earlier(key).await?.ok_or_else(|| broken("the key's record is gone"))?;
-                    return resubmitted(earlier, prepared.accepted.parameters.as_ref());
+                    let parameters = prepared.accepted.parameters.as_ref();
+                    return self.resubmitted(earlier, parameters, takes_credentials);
                 }
-                Err(error) => return Err(broken(&error)),
+                Err(error) => {
+                    self.end_keys(job_id);
+                    return Err(broken(&error));
+                }
             }
         }
-        self.start(prepared).await
+        let submitted = self.start(prepared).await?;
+        Ok(Submitted { credentials, ..submitted })
+    }
+
+    /// Makes the keys of a job that is about to be accepted (ARCP §9.8.2).
+    async fn issue(&self, accepted: &Accepted) -> Result<Vec<Credential>, Refusal> {
+        match &self.keeper {
+            Some(keeper) if !accepted.credentials.is_empty() => keeper.issue(accepted).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Revokes the keys of a job, if it has any.
+    fn end_keys(&self, job_id: JobId) {
+        if let Some(keeper) = &self.keeper {
+            keeper.end(job_id);
+        }
+    }
+
+    /// Answers a submission whose key has been used (ARCP §7.2).
+    fn resubmitted(
+        &self,
+        earlier: Accepted,
+        parameters: Option<&String>,
+        takes_credentials: bool,
+    ) -> Result<Submitted, Refusal> {
+        if earlier.parameters.as_ref() == parameters {
+            let keeper = self.keeper.as_ref().filter(|_| takes_credentials);
+            let credentials = keeper.map_or_else(Vec::new, |keeper| keeper.of(&earlier));
+            return Ok(Submitted { accepted: Arc::new(earlier), fresh: false, credentials });
+        }
+        let message = "the idempotency_key was used for a job with other parameters; use a new key";
+        Err(Refusal::new(ErrorCode::DuplicateKey, message))
     }
 
     /// Refuses a submission of a principal that submits too fast.
@@ -280,6 +333,9 @@ impl Jobs {
         }
         let authority = self.policy.grant(&submission.principal, submission.authority, &submission.whole)?;
         let slot = self.room(&submission.principal)?;
+        let keeper = self.keeper.as_ref().filter(|_| submission.takes_credentials);
+        let may_have = |name: &str| self.policy.may_have_key_of(&submission.principal, name);
+        let credentials = keeper.map_or_else(Vec::new, |keeper| keeper.grant(&authority, now, may_have));
         let accepted = Accepted {
             job_id: JobId::new(clock::fresh(now)),
             principal: submission.principal,
@@ -299,6 +355,7 @@ impl Jobs {
             key: key.map(ToString::to_string),
             ordinal: submission.ordinal,
             first_seq: submission.first_seq,
+            credentials,
         };
         Ok(Prepared { accepted, agent, slot })
     }
@@ -333,9 +390,16 @@ impl Jobs {
         let journal = self.journal(accepted.job_id, Position::ZERO);
         let hold = journal.hold();
         let record = Record::Accepted(Box::new(accepted));
-        let mark = journal.append(&record).map_err(|error| broken(&error))?;
+        let appended = journal.append(&record);
         let Record::Accepted(accepted) = record else { unreachable!("made above") };
         let accepted = Arc::new(*accepted);
+        let mark = appended.map_err(|error| {
+            self.end_keys(accepted.job_id);
+            broken(&error)
+        })?;
+        if let Some(keeper) = &self.keeper {
+            keeper.admit(&accepted, &journal);
+        }
         let control = Arc::new(Control::default());
         self.remember(&accepted, Status::Running, Some((&control, &journal)));
         tracing::info!(
@@ -352,10 +416,11 @@ impl Jobs {
             control,
             interrupted: false,
             turns: self.turns.clone(),
+            keeper: self.keeper.clone(),
         };
         self.tasks.spawn(Arc::clone(self).see_through(run, Some(slot), Some(hold)));
         journal.durable(mark).await.map_err(|error| broken(&error))?;
-        Ok(Submitted { accepted, fresh: true })
+        Ok(Submitted { accepted, fresh: true, credentials: Vec::new() })
     }
 
     /// Runs a job to its end, whatever happens.
@@ -602,6 +667,7 @@ impl Jobs {
 
     fn ended(&self, job_id: JobId, status: Status) {
         self.cancel_children(job_id, "the job that delegated this one has ended");
+        self.end_keys(job_id);
         let mut index = self.index();
         let index = &mut *index;
         if let Some(entry) = index.jobs.get_mut(&job_id) {
@@ -674,15 +740,6 @@ fn matches(summary: &JobSummary, list: &ListJobs) -> bool {
         && list.statuses.as_ref().is_none_or(status)
         && list.created_after.as_ref().is_none_or(after)
         && list.created_before.as_ref().is_none_or(before)
-}
-
-/// Answers a submission whose key has been used (ARCP §7.2).
-fn resubmitted(earlier: Accepted, parameters: Option<&String>) -> Result<Submitted, Refusal> {
-    if earlier.parameters.as_ref() == parameters {
-        return Ok(Submitted { accepted: Arc::new(earlier), fresh: false });
-    }
-    let message = "the idempotency_key was used for a job with other parameters; use a new key";
-    Err(Refusal::new(ErrorCode::DuplicateKey, message))
 }
 
 /// A digest that is equal for submissions that ask for the same, however they are spelled.

@@ -36,6 +36,8 @@ pub struct Rights {
     pub observes: Observes,
     /// Whether it may cancel its own jobs from any session (ARCP §7.4).
     pub cancels_from_any_session: bool,
+    /// Who may make keys for its jobs (ARCP §9.8); everyone who makes any if it is not said.
+    pub credentials: Option<BTreeSet<String>>,
 }
 
 /// Whose jobs a principal may watch besides its own.
@@ -131,6 +133,13 @@ impl Policy {
         self.rights.get(principal).is_some_and(|rights| rights.cancels_from_any_session)
     }
 
+    /// Whether the provisioner of this name makes keys for jobs of a principal (ARCP §9.8).
+    #[must_use]
+    pub fn may_have_key_of(&self, principal: &Principal, provisioner: &str) -> bool {
+        let names = self.rights.get(principal).and_then(|rights| rights.credentials.as_ref());
+        names.is_none_or(|names| names.contains(provisioner))
+    }
+
     /// The authority a submission of `principal` gets, or how it is too much (ARCP §9.4). Of the namespaces in `whole`
     /// it gets all that the ceiling has.
     ///
@@ -199,7 +208,7 @@ mod tests {
     #[test]
     fn a_principal_watches_its_own_jobs_and_those_it_was_given() {
         let [alice, bob, carol] = ["alice", "bob", "carol"].map(Principal::new);
-        let rights = |observes| Rights { observes, cancels_from_any_session: true };
+        let rights = |observes| Rights { observes, cancels_from_any_session: true, credentials: None };
         let policy = policy(&[]).with_rights(BTreeMap::from([
             (alice.clone(), rights(Observes::These(BTreeSet::from([bob.clone()])))),
             (carol.clone(), rights(Observes::Everyone)),

@@ -65,6 +65,7 @@ pub async fn replay(
         control: Arc::new(Control::default()),
         interrupted: true,
         turns: Turns::new(1),
+        keeper: None,
     };
     Ok(run.replay(until, PATIENCE).await)
 }

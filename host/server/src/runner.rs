@@ -17,6 +17,7 @@ use leasehold_core::{
         chunks::Chunks,
         record::{Accepted, End, Record, Spent},
     },
+    lease::amount::{Budget, Decimal, exact_sub},
     protocol::{json::Json, status::Status},
     time::Timestamp,
 };
@@ -25,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     agents::registry::Agent,
     capability::{JobCtx, World, bindings::types::Error, shown, truncate},
+    credentials::keeper::Keeper,
     journal::{self, Journal, JournalError},
     sandbox::{
         engine::Sandbox,
@@ -63,6 +65,8 @@ pub struct Run {
     pub interrupted: bool,
     /// Where agents wait for their turn to run.
     pub turns: Turns,
+    /// Who makes keys for jobs, if anybody does (ARCP §9.8).
+    pub keeper: Option<Arc<Keeper>>,
 }
 
 /// Who may run, and who may catch up.
@@ -150,6 +154,10 @@ impl Run {
         let end = self.live(&mut slot, &mut spent).await;
         let status = end.status();
         self.journal.catch_up().await;
+        // No key is worth anything once the end can be read.
+        if let Some(keeper) = &self.keeper {
+            give_back(&mut spent, &keeper.close(self.accepted.job_id));
+        }
         let ended = Record::Ended { at: self.world.clock.now(), end, spent };
         let written = match self.journal.append(&ended) {
             Ok(mark) => {
@@ -487,6 +495,15 @@ impl Run {
         }
         let summary = format!("{what} of {} bytes, which is too large for one message", text.len());
         End::Streamed { result_id: chunks.result_id(), size: chunks.size(), summary: Some(summary) }
+    }
+}
+
+/// Takes what keys have not spent out of what their job has; a job gives them their part as it begins.
+fn give_back(spent: &mut Option<Spent>, left: &Budget) {
+    for (currency, sum) in spent.iter_mut().flat_map(|spent| &mut spent.0) {
+        let left = left.get(currency).copied().unwrap_or_default();
+        // What cannot be counted exactly stays spent.
+        *sum = exact_sub(*sum, left).filter(|sum| *sum >= Decimal::ZERO).unwrap_or(*sum);
     }
 }
 

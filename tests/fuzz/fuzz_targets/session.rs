@@ -31,6 +31,7 @@ impl Driven {
             settle_after: Duration::from_secs(60),
             followed_max: 100,
             lag_max: 3,
+            features: Vec::new(),
         };
         let session = Session::new(config, Timestamp::from_millis(0), None);
         Self { session, sent: Vec::new(), known: false, closed: false, now: 0 }

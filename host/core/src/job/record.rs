@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     error::Refusal,
-    id::{JobId, Principal, ResultId, SessionId},
+    id::{CredentialId, JobId, Principal, ResultId, SessionId},
     lease::{
         Authority,
         amount::{Budget, Currency, texts},
@@ -72,6 +72,13 @@ pub enum Record {
         /// When.
         at: Timestamp,
         /// What.
+        event: Event,
+    },
+    /// Something of the job that its agent has no part in, such as what a key of it has spent (§9.8).
+    Aside {
+        /// When.
+        at: Timestamp,
+        /// What a watcher is told.
         event: Event,
     },
     /// The client asked for cancellation (§7.4).
@@ -148,6 +155,21 @@ pub struct Accepted {
     /// It spares such a job a second commit: see `session::log`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_seq: Option<u64>,
+    /// The keys that were made for it, without their values (§9.8).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Granted>,
+}
+
+/// A key that was made for a job (§9.8); its value stands nowhere in a journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// Which.
+    pub id: CredentialId,
+    /// Who makes and unmakes it: the operator's name for it.
+    pub provisioner: String,
+    /// Its part of the job's budget, which the agent itself does not have.
+    #[serde(default, with = "texts", skip_serializing_if = "Budget::is_empty")]
+    pub budget: Budget,
 }
 
 /// Where a delegated job comes from (§10).
@@ -378,6 +400,17 @@ impl End {
 }
 
 impl Accepted {
+    /// What the job's keys have of its budget, all together (§9.8).
+    #[must_use]
+    pub fn given_to_keys(&self) -> Budget {
+        let mut sum = Budget::new();
+        for (currency, part) in self.credentials.iter().flat_map(|granted| &granted.budget) {
+            let total: &mut Decimal = sum.entry(currency.clone()).or_default();
+            *total = total.saturating_add(*part);
+        }
+        sum
+    }
+
     /// The budget counters at acceptance (§7.1).
     #[must_use]
     pub fn budget(&self) -> BTreeMap<Currency, Decimal> {

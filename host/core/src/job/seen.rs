@@ -11,7 +11,7 @@ use crate::{
 /// The events that a record is, each with its time; its end is no event.
 pub fn events(record: Record) -> impl Iterator<Item = (Timestamp, Event)> {
     let (at, first, second) = match record {
-        Record::Event { at, event } => (at, Some(event), None),
+        Record::Event { at, event } | Record::Aside { at, event } => (at, Some(event), None),
         Record::Called(Called { at, call, operation, args, outcome }) => {
             (at, Some(asked(call, operation, args)), Some(answered(call, outcome)))
         }

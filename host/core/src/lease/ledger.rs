@@ -124,6 +124,23 @@ impl Ledger {
         }
     }
 
+    /// Takes a call's money back in: it has cost `cost`, and what was held above that is free again.
+    ///
+    /// What cannot be counted exactly was spent whole. A cost in a currency of which nothing was held is counted, too.
+    pub fn charge(&mut self, held: CarveOut, cost: &Budget) {
+        let rest = |(currency, held): (&Currency, &Decimal)| {
+            let cost = cost.get(currency).copied().unwrap_or_default();
+            (currency.clone(), exact_sub(*held, cost).unwrap_or_default())
+        };
+        let rest: Budget = held.grant().iter().map(rest).collect();
+        let unheld: Vec<_> = cost.iter().filter(|(currency, _)| !held.grant().contains_key(*currency)).collect();
+        self.return_rest(held, &rest);
+        for (currency, cost) in unheld {
+            // It is no cost below zero, which is all that is refused.
+            let _ = self.debit(currency, *cost);
+        }
+    }
+
     /// A currency of which nothing is free, if there is one.
     #[must_use]
     pub fn exhausted(&self) -> Option<&Currency> {

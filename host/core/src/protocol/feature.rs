@@ -63,7 +63,7 @@ impl Feature {
         AgentVersions,
     ];
 
-    /// What this host does. A feature is offered once it works, not before.
+    /// What every host of this kind does; [`ModelUse`] and [`ProvisionedCredentials`] are for the operator to decide.
     pub const SUPPORTED: [Self; 9] =
         [Heartbeat, Ack, ListJobs, Subscribe, LeaseExpiresAt, CostBudget, Progress, ResultChunk, AgentVersions];
 
@@ -98,11 +98,13 @@ impl fmt::Display for Feature {
 pub struct Features(Vec<Feature>);
 
 impl Features {
-    /// The intersection of what a hello offers and what this host does (§6.2), in the order of §6.2.
+    /// The intersection of what a hello offers and what this host does, [`Feature::SUPPORTED`] and `besides` (§6.2), in
+    /// the order of §6.2.
     #[must_use]
-    pub fn negotiate(offered: &[String]) -> Self {
+    pub fn negotiate(offered: &[String], besides: &[Feature]) -> Self {
         let wanted = |feature: &Feature| offered.iter().any(|name| name == feature.as_str());
-        Self(Feature::SUPPORTED.into_iter().filter(wanted).collect())
+        let done = |feature: &Feature| Feature::SUPPORTED.contains(feature) || besides.contains(feature);
+        Self(Feature::ALL.into_iter().filter(|feature| wanted(feature) && done(feature)).collect())
     }
 
     /// Whether `feature` may be used.
@@ -127,7 +129,9 @@ mod tests {
     #[test]
     fn only_what_both_want_is_negotiated() {
         let offered = ["progress", "x-vendor.y", "heartbeat", "model.use"].map(String::from);
-        assert_eq!(Features::negotiate(&offered), Features(vec![Heartbeat, Progress]));
-        assert_eq!(Features::negotiate(&[]), Features::default());
+        assert_eq!(Features::negotiate(&offered, &[]), Features(vec![Heartbeat, Progress]));
+        let besides = [ProvisionedCredentials, ModelUse];
+        assert_eq!(Features::negotiate(&offered, &besides), Features(vec![Heartbeat, ModelUse, Progress]));
+        assert_eq!(Features::negotiate(&[], &besides), Features::default());
     }
 }

@@ -6,6 +6,7 @@
 //! a row of data in [`dialect`].
 
 pub mod client;
+pub mod credential;
 pub mod dialect;
 pub mod event;
 pub mod feature;

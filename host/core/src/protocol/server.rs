@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     client::VERSION,
+    credential::Credential,
     dialect::{Asked, BudgetForm, Dialect, EventForm, LeaseForm, RefusalForm, StoppedForm, Words, family_b},
     event::{Event, Payload},
     feature::Features,
@@ -171,6 +172,8 @@ pub struct Accepted {
     pub accepted_at: Timestamp,
     /// The job's trace.
     pub trace_id: TraceId,
+    /// The keys that were made for it (§9.8), for the session that submitted it.
+    pub credentials: Vec<Credential>,
 }
 
 /// The facts of a `job.subscribed` (§7.6): what an observer may know of a job's authority, and never its credentials.
@@ -473,6 +476,7 @@ mod payload {
         LeaseConstraints, LeaseForm, Namespace, RawValue, Refusal, ResultId, Serialize, SerializeMap, Serializer,
         SessionId, Stamp, Status, StoppedForm, TWICE_BYTES_MAX, Timestamp, TraceId,
     };
+    use crate::protocol::credential::{BEARER, Shown};
 
     #[derive(Serialize)]
     pub struct Welcome<'a> {
@@ -629,6 +633,8 @@ mod payload {
         lease_constraints: Option<LeaseConstraints>,
         #[serde(skip_serializing_if = "Option::is_none")]
         budget: Option<Budget<'a>>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        credentials: Vec<Shown<'a>>,
         accepted_at: Timestamp,
         trace_id: TraceId,
         request_id: &'a str,
@@ -638,7 +644,9 @@ mod payload {
     impl<'a> Accepted<'a> {
         pub fn new(accepted: &'a super::Accepted, dialect: &'a Dialect) -> Self {
             let budget = Budget { counters: &accepted.budget, form: &dialect.budget };
+            let readable = |credential: &&super::Credential| !dialect.only_bearer || credential.scheme == BEARER;
             Self {
+                credentials: accepted.credentials.iter().filter(readable).map(Shown).collect(),
                 job_id: accepted.job_id,
                 agent: &accepted.agent,
                 lease: Effective { accepted, form: &dialect.lease },
@@ -835,7 +843,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::protocol::dialect;
+    use crate::{
+        id::CredentialId,
+        protocol::{credential::Constraints, dialect},
+    };
 
     const ULID: Ulid = Ulid::from_parts(0, 7);
 
@@ -850,6 +861,17 @@ mod tests {
 
     fn place() -> Place {
         Place { event_seq: 3, job_id: job(), trace_id: TraceId::new(1) }
+    }
+
+    fn credential(scheme: &str) -> Credential {
+        Credential {
+            id: CredentialId::new(Ulid::from_parts(0, 9)),
+            scheme: scheme.into(),
+            value: Secret::new("the-value"),
+            endpoint: "https://a.test/v1".into(),
+            profile: None,
+            constraints: Constraints::default(),
+        }
     }
 
     /// Each row is a request that a dialect refuses: the frame's type, whose id it has, the job it names.
@@ -924,7 +946,9 @@ mod tests {
             expires_at: Some(Timestamp::from_millis(1000)),
             accepted_at: Timestamp::from_millis(0),
             trace_id: TraceId::new(1),
+            credentials: ["bearer", "basic"].map(credential).into(),
         }));
+        assert!(!format!("{message:?}").contains("the-value"), "{message:?}");
         for dialect in dialect::ALL.into_iter().filter(|dialect| dialect.words == Words::Draft) {
             let frame = written(&message, dialect);
             let payload = &frame["payload"];
@@ -935,6 +959,12 @@ mod tests {
                 "cost.budget": ["USD:5.00"], "model.use": ["m/*"], "expires_at": "1970-01-01T00:00:01.000Z",
                 "issued_at": "1970-01-01T00:00:00.000Z" });
             assert_eq!(payload["lease"], if dialect.name == "ruby" { named } else { map }, "{}", dialect.name);
+            // Two SDKs drop an acceptance with another scheme than the one they know.
+            let readable = if matches!(dialect.name, "python" | "typescript") { 1 } else { 2 };
+            assert_eq!(payload["credentials"].as_array().unwrap().len(), readable, "{}", dialect.name);
+            let id = credential("bearer").id.to_string();
+            let shown = json!({ "id": id, "scheme": "bearer", "value": "the-value", "endpoint": "https://a.test/v1" });
+            assert_eq!(payload["credentials"][0], shown);
             // The first frame that a correlating client is answered with must be the end of its call.
             assert!(frame.get("correlation_id").is_none() && frame["id"] == "R", "{frame}");
         }

@@ -28,8 +28,9 @@ use crate::{
     lease::{Authority, Namespace, amount::Currency},
     protocol::{
         client::{ClientMessage, Hello, ListJobs, Malformed, Request, Resume, Subscribe},
+        credential::Credential,
         dialect::{self, Asked, Dialect},
-        feature::Features,
+        feature::{Feature, Features},
         json::Json,
         server::{AgentInfo, JobSummary, ServerMessage},
         trace::TraceId,
@@ -56,6 +57,8 @@ pub struct SessionConfig {
     pub followed_max: usize,
     /// By how many numbers a client that acknowledges may lag before it is told so; 0: by any number (§6.5).
     pub lag_max: u64,
+    /// What this host does besides [`Feature::SUPPORTED`] (§6.2).
+    pub features: Vec<Feature>,
 }
 
 /// Something that happened.
@@ -186,6 +189,8 @@ pub struct Submitted {
     pub accepted: Arc<Accepted>,
     /// Whether this submission made it.
     pub fresh: bool,
+    /// The keys that were made for it (§9.8), while they are worth something.
+    pub credentials: Vec<Credential>,
 }
 
 /// A submission whose form has been checked, for the driver to carry out.
@@ -213,6 +218,8 @@ pub struct Submission {
     pub ordinal: u64,
     /// The number its first message will have, if the session has nothing else to tell.
     pub first_seq: Option<u64>,
+    /// Whether its client takes keys that are made for the job (§9.8).
+    pub takes_credentials: bool,
 }
 
 /// Something for the driver to do.
@@ -405,7 +412,7 @@ impl Session {
                 let known = asked.unwrap_or(Ok(self.dialect));
                 match known.and_then(|_| admit(&hello, self.header_token.take())) {
                     Ok(token) => {
-                        let features = Features::negotiate(&hello.features);
+                        let features = Features::negotiate(&hello.features, &self.config.features);
                         let claim = match hello.resume {
                             Some(resume) => Claim::Resume(resume),
                             None => Claim::New { features: features.clone(), dialect: self.dialect },

@@ -57,6 +57,8 @@ pub(super) struct Open {
     spans_max: usize,
     settle_after: Duration,
     followed_max: usize,
+    /// Whether the host has models, and so offers `model.use`.
+    has_models: bool,
     /// When the newest message was numbered, until it is written down that nothing came after it.
     told: Option<Timestamp>,
     /// How often a peer speaks, if heartbeats were negotiated.
@@ -116,6 +118,7 @@ impl Open {
             spans_max: config.spans_max,
             settle_after: config.settle_after,
             followed_max: config.followed_max,
+            has_models: config.features.contains(&Feature::ModelUse),
             told: Some(now),
             interval,
             heard: now,
@@ -303,6 +306,10 @@ impl Open {
         if lease.names(&Namespace::CostBudget) {
             self.need(Feature::CostBudget)?;
         }
+        // A host without models has none that a grant could reach, and takes it as it takes names it does not know.
+        if lease.names(&Namespace::ModelUse) && self.has_models {
+            self.need(Feature::ModelUse)?;
+        }
         let whole = Lease::parse_namespaces(&submit.whole)
             .map_err(|error| Refusal::invalid(format!("job.submit: payload.lease_request.capabilities: {error}")))?;
         if !submit.max_budget.is_empty() {
@@ -333,7 +340,13 @@ impl Open {
             trace_id,
             ordinal: self.ordinal,
             first_seq,
+            takes_credentials: self.takes_credentials(),
         })
+    }
+
+    /// Whether the client reads the keys of a job. Those from before the draft have no word for them.
+    fn takes_credentials(&self) -> bool {
+        self.features.has(Feature::ProvisionedCredentials) && self.dialect.words == Words::Draft
     }
 
     /// The number of the next message, if it will be of the job that is submitted now: nothing else is told or could
@@ -355,7 +368,7 @@ impl Open {
                 let about = About { trace_id: Some(trace_id), ..About::of(Asked::Submit, Some(request)) };
                 (refused(about, refusal), None)
             }
-            Ok(Submitted { accepted, fresh }) => {
+            Ok(Submitted { accepted, fresh, credentials }) => {
                 let job_id = accepted.job_id;
                 let first = promised.filter(|_| fresh && accepted.first_seq == promised);
                 let follow = Follow {
@@ -377,6 +390,7 @@ impl Open {
                     expires_at: accepted.authority.expires_at,
                     accepted_at: accepted.at,
                     trace_id: accepted.trace_id,
+                    credentials: if self.takes_credentials() { credentials } else { Vec::new() },
                 };
                 let mut outputs = vec![Output::Send(ServerMessage::Accepted(Box::new(message)))];
                 let record = LogRecord::Follow(follow);

@@ -432,7 +432,7 @@ mod tests {
 
     fn outbox(features: &[&str]) -> Outbox {
         let offered: Vec<String> = features.iter().map(|&name| name.to_owned()).collect();
-        let mut outbox = Outbox::new(Features::negotiate(&offered));
+        let mut outbox = Outbox::new(Features::negotiate(&offered, &[]));
         for n in [1, 2] {
             outbox.follow(follow(n, false));
         }

@@ -41,6 +41,7 @@ fn session(header_token: Option<&str>) -> Session {
         settle_after: Duration::from_secs(3600),
         followed_max: 3,
         lag_max: 2,
+        features: Vec::new(),
     };
     Session::new(config, at(0), header_token.map(Secret::new))
 }
@@ -401,6 +402,7 @@ fn accepted(n: u128) -> Accepted {
         key: None,
         ordinal: 1,
         first_seq: None,
+        credentials: Vec::new(),
         parameters: None,
     }
 }
@@ -410,7 +412,7 @@ fn submitted(session: &mut Session, n: u128, fresh: bool) -> Vec<String> {
     let outputs = session.handle(at(0), ulid(1), frame("job.submit", json!({ "agent": "echo" })));
     let [Output::Submit(submission)] = &outputs[..] else { panic!("{outputs:?}") };
     let (ordinal, first_seq) = (submission.ordinal, submission.first_seq.filter(|_| fresh));
-    let outcome = Ok(Submitted { accepted: Accepted { ordinal, first_seq, ..accepted(n) }.into(), fresh });
+    let outcome = Ok(Submitted { accepted: Accepted { ordinal, first_seq, ..accepted(n) }.into(), fresh, credentials: Vec::new() });
     handle(session, 0, Input::Submitted { request: "r".into(), trace_id: TraceId::new(9), outcome })
 }
 
@@ -528,7 +530,7 @@ fn a_submission_that_is_answered_after_the_end_is_noted() {
     let outputs = session.handle(at(0), ulid(1), frame("job.submit", json!({ "agent": "echo" })));
     let [Output::Submit(_)] = &outputs[..] else { panic!("{outputs:?}") };
     handle(&mut session, 0, Input::Gone);
-    let outcome = Ok(Submitted { accepted: accepted(1).into(), fresh: true });
+    let outcome = Ok(Submitted { accepted: accepted(1).into(), fresh: true, credentials: Vec::new() });
     let answer = Input::Submitted { request: "r".into(), trace_id: TraceId::new(9), outcome };
     assert_eq!(handle(&mut session, 0, answer), ["note"]);
 }
@@ -634,7 +636,7 @@ fn a_watched_job_fails_after_the_answer_to_a_submission_where_a_client_would_mis
             continue;
         }
         assert!(handle(&mut session, 0, failed()).is_empty());
-        let outcome = Ok(Submitted { accepted: accepted(1).into(), fresh: true });
+        let outcome = Ok(Submitted { accepted: accepted(1).into(), fresh: true, credentials: Vec::new() });
         let answer = Input::Submitted { request: "r".into(), trace_id: TraceId::new(9), outcome };
         let expected = ["job.accepted".to_owned(), format!("read {} after 0", job(1)), "note".into(), "store".into()];
         assert_eq!(handle(&mut session, 0, answer), expected);

@@ -6,7 +6,7 @@
 use leasehold_core::{
     job::record::{Concluded, Spent, call_id},
     lease::{
-        amount::{Budget, Currency, Decimal, exact_sub},
+        amount::{Currency, Decimal},
         ledger::CarveOut,
     },
     protocol::event::{Event, Level},
@@ -40,21 +40,7 @@ impl JobCtx {
 
     /// Counts what a call cost instead of what was held for it, and says so.
     pub(super) async fn settle(&mut self, operation: &str, held: CarveOut, end: &Concluded) -> Result<(), Error> {
-        let rest = |(currency, held): (&Currency, &Decimal)| {
-            let cost = end.cost.get(currency).copied().unwrap_or_default();
-            // What cannot be counted exactly is spent whole.
-            (currency.clone(), exact_sub(*held, cost).unwrap_or_default())
-        };
-        let rest: Budget = held.grant().iter().map(rest).collect();
-        let unheld: Vec<_> = end.cost.iter().filter(|(currency, _)| !held.grant().contains_key(*currency)).collect();
-        {
-            let mut gate = self.gate();
-            gate.ledger_mut().return_rest(held, &rest);
-            for (currency, cost) in unheld {
-                // It is no cost below zero, which is all that is refused.
-                let _ = gate.debit(currency, *cost);
-            }
-        }
+        self.gate().ledger_mut().charge(held, &end.cost);
         for (currency, cost) in end.cost.iter().filter(|(_, cost)| **cost > Decimal::ZERO) {
             self.charged.insert(end.call);
             // A child has shown its costs where it made them.

@@ -402,13 +402,18 @@ impl JobCtx {
             host_full: false,
             table_elements_max: limits.table_elements_max,
         };
+        let mut gate = Gate::new(accepted.authority.clone());
+        // What the job's keys may spend is counted elsewhere, and never comes back, so that a replay sees the same.
+        if let Err(error) = gate.ledger_mut().carve_out(&accepted.given_to_keys()) {
+            tracing::error!(job_id = %accepted.job_id, %error, "a job's keys have more than it has");
+        }
         Self {
-            gate: Arc::new(Mutex::new(Gate::new(accepted.authority.clone()))),
+            reported: gate.ledger().remaining(),
+            gate: Arc::new(Mutex::new(gate)),
             fetches: world.services.web.of_a_job(),
             calls: calls::table(&limits),
             charged: BTreeSet::new(),
             chunks: Chunks::new(result_id(&accepted), chunks),
-            reported: accepted.budget(),
             unbounded: BTreeSet::new(),
             under_way: None,
             wasi: InertWasi::new(&tape, &accepted, &limits),

@@ -186,7 +186,7 @@ fn said(record: &Record) -> String {
             let cost: Vec<String> = cost.iter().map(|(currency, value)| format!(" {currency}:{value}")).collect();
             format!("{at}  concluded   call {call} -> {}{}", came_of(outcome), cost.concat())
         }
-        Record::Event { at, event } => {
+        Record::Event { at, event } | Record::Aside { at, event } => {
             let event = serde_json::to_value(event).unwrap_or_default();
             let kind = event["kind"].as_str().unwrap_or_default();
             format!("{at}  event       {kind} {}", cut(&event["body"].to_string()))

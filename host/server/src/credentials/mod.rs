@@ -6,8 +6,11 @@
 //! nothing, and revoking what is not there has succeeded.
 
 pub mod command;
+pub mod keeper;
 pub mod litellm;
+mod meter;
 pub mod settings;
+mod vault;
 
 use async_trait::async_trait;
 use leasehold_core::{
@@ -17,9 +20,14 @@ use leasehold_core::{
     secret::Secret,
     time::Timestamp,
 };
-use serde::{Deserialize, Serialize};
 
-use self::{command::Command, litellm::Litellm, settings::CredentialEntry};
+pub use leasehold_core::protocol::credential::Constraints;
+
+use self::{
+    command::Command,
+    litellm::Litellm,
+    settings::{CredentialEntry, Kind},
+};
 
 /// What a key is made for.
 #[derive(Clone, Debug)]
@@ -53,20 +61,6 @@ pub struct Issued {
     pub constraints: Constraints,
 }
 
-/// The part of a lease that a key carries in itself (ARCP §9.8.1), as the wire spells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Constraints {
-    /// Amounts.
-    #[serde(rename = "cost.budget", default, skip_serializing_if = "Vec::is_empty")]
-    pub cost_budget: Vec<String>,
-    /// Names or patterns of models.
-    #[serde(rename = "model.use", default, skip_serializing_if = "Vec::is_empty")]
-    pub model_use: Vec<String>,
-    /// The end of the key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Timestamp>,
-}
-
 /// What makes keys and unmakes them.
 #[async_trait]
 pub trait Provisioner: Send + Sync + 'static {
@@ -87,20 +81,17 @@ pub trait Provisioner: Send + Sync + 'static {
     async fn revoke(&self, id: &str) -> Result<(), ProvisionError>;
 }
 
-/// Makes the provisioner of a setting.
+/// Makes the provisioner of a setting; none if the host makes the keys itself.
 ///
 /// # Errors
 ///
 /// If the setting cannot be used; the text names the key.
-pub fn provisioner(name: &str, entry: &CredentialEntry) -> Result<Box<dyn Provisioner>, String> {
-    let named = |what: String| format!("credentials.{name}.{what}");
-    Ok(match entry {
-        CredentialEntry::Litellm(entry) => {
-            Box::new(Litellm::new(entry).map_err(|what| named(format!("litellm.{what}")))?)
-        }
-        CredentialEntry::Command(entry) => {
-            Box::new(Command::new(entry).map_err(|what| named(format!("command.{what}")))?)
-        }
+pub fn provisioner(name: &str, entry: &CredentialEntry) -> Result<Option<Box<dyn Provisioner>>, String> {
+    let named = |kind: &str, what: String| format!("credentials.{name}.{kind}.{what}");
+    Ok(match &entry.kind {
+        Kind::Gateway(_) => None,
+        Kind::Litellm(entry) => Some(Box::new(Litellm::new(entry).map_err(|what| named("litellm", what))?)),
+        Kind::Command(entry) => Some(Box::new(Command::new(entry).map_err(|what| named("command", what))?)),
     })
 }
 

@@ -7,20 +7,64 @@ use serde::Deserialize;
 
 use crate::secrets::SecretSource;
 
-/// `[credentials.NAME.litellm]` or `[credentials.NAME.command]`.
+/// `[credentials.NAME]`
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CredentialEntry {
+#[serde(try_from = "Written")]
+pub struct CredentialEntry {
+    /// How much of each of a job's budgets its key may spend, in percent; its agent begins with the rest.
+    pub budget_percent: u32,
+    /// How long the host waits at most before it tries a revocation again that has failed.
+    pub revoke_retry_sec_max: u32,
+    /// Who makes the keys.
+    pub kind: Kind,
+}
+
+/// Who makes keys.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// The host's own endpoint.
+    Gateway(GatewayEntry),
     /// LiteLLM's virtual keys.
     Litellm(LitellmEntry),
     /// A command of the operator's.
     Command(CommandEntry),
 }
 
+/// The same as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default = "budget_percent")]
+    budget_percent: u32,
+    #[serde(default = "revoke_retry_sec_max")]
+    revoke_retry_sec_max: u32,
+    gateway: Option<GatewayEntry>,
+    litellm: Option<LitellmEntry>,
+    command: Option<CommandEntry>,
+}
+
+impl TryFrom<Written> for CredentialEntry {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let Written { budget_percent, revoke_retry_sec_max, gateway, litellm, command } = written;
+        let kind = match (gateway, litellm, command) {
+            (Some(gateway), None, None) => Kind::Gateway(gateway),
+            (None, Some(litellm), None) => Kind::Litellm(litellm),
+            (None, None, Some(command)) => Kind::Command(command),
+            _ => return Err("it needs one of `gateway`, `litellm` and `command`".to_owned()),
+        };
+        if !(1..100).contains(&budget_percent) {
+            return Err("`budget_percent` is 1 to 99, as an agent without money can do nothing".to_owned());
+        }
+        Ok(Self { budget_percent, revoke_retry_sec_max, kind })
+    }
+}
+
 impl CredentialEntry {
     /// Makes a relative path of its secret relative to `base`.
     pub fn settle(&mut self, base: &Path) {
-        if let Self::Litellm(entry) = self {
+        if let Kind::Litellm(entry) = &mut self.kind {
             entry.admin_key.settle(base);
         }
     }
@@ -28,11 +72,19 @@ impl CredentialEntry {
     /// What nobody else may read of it.
     #[must_use]
     pub fn secret(&self) -> Option<&SecretSource> {
-        match self {
-            Self::Litellm(entry) => Some(&entry.admin_key),
-            Self::Command(_) => None,
+        match &self.kind {
+            Kind::Litellm(entry) => Some(&entry.admin_key),
+            Kind::Gateway(_) | Kind::Command(_) => None,
         }
     }
+}
+
+/// The host's own endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayEntry {
+    /// Where clients reach it; the listener's own address if that is on loopback.
+    pub endpoint: Option<String>,
 }
 
 /// LiteLLM's key API.
@@ -80,6 +132,14 @@ pub struct CommandEntry {
     /// How much it may write.
     #[serde(default = "command_answer_bytes_max")]
     pub answer_bytes_max: usize,
+}
+
+fn budget_percent() -> u32 {
+    50
+}
+
+fn revoke_retry_sec_max() -> u32 {
+    600
 }
 
 fn currency() -> Currency {

@@ -63,7 +63,7 @@ impl Builder {
     ) -> Self {
         let texts = |patterns: &[&str]| patterns.iter().map(|&pattern| pattern.to_owned()).collect();
         let lease = lease.into_iter().map(|(namespace, patterns)| (namespace.to_owned(), texts(patterns))).collect();
-        let entry = PolicyEntry { lease: Some(lease), observes: Vec::new(), cancels_from_any_session: false };
+        let entry = PolicyEntry { lease: Some(lease), ..PolicyEntry::default() };
         self.config(|config| drop(config.policy.insert(principal.into(), entry)))
     }
 

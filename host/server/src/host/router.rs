@@ -12,7 +12,8 @@ use axum::{
 use super::Host;
 
 impl Host {
-    /// The route `/arcp`, to be merged into the router of another program.
+    /// The route `/arcp`, to be merged into the router of another program, and what is under `/v1/` if the host makes
+    /// keys for an endpoint of its own.
     ///
     /// Connections are bounded and checked as by a listener of its own. Only the program knows where it listens: unless
     /// `allowed_hosts` says more, they are served under the names of loopback only. Where it listens with
@@ -25,6 +26,12 @@ impl Host {
             let response = route.answer(request, remote, |transport| async move { host.serve_one(transport).await });
             async { response.map(Body::new) }
         };
-        Router::new().route("/arcp", any(answer))
+        let router = Router::new().route("/arcp", any(answer));
+        let Some(gateway) = self.gateway().map(Arc::clone) else { return router };
+        let keys = move |request: Request| {
+            let gateway = Arc::clone(&gateway);
+            async move { gateway.reply(request).await.map(Body::new) }
+        };
+        router.route("/v1/{*path}", any(keys))
     }
 }

@@ -51,6 +51,7 @@ impl Delegates for Jobs {
             key: None,
             ordinal: 0,
             first_seq: None,
+            credentials: Vec::new(),
         };
         jobs.start(Prepared { accepted, agent, slot }).await.map(drop)
     }

@@ -68,7 +68,7 @@ impl Tail {
                 }
                 Record::Begun(_) => tail.stops = 0,
                 // These come in beside what the agent does.
-                Record::Part(_) | Record::Concluded(_) | Record::Cancelling { .. } => {}
+                Record::Part(_) | Record::Concluded(_) | Record::Aside { .. } | Record::Cancelling { .. } => {}
             }
         }
         tail
@@ -123,6 +123,14 @@ impl Jobs {
     pub fn resume(self: &Arc<Self>) {
         let interrupted = std::mem::take(&mut *lock(&self.interrupted));
         self.cancel_orphans();
+        if let Some(keeper) = self.keeper.clone() {
+            let jobs = Arc::clone(self);
+            self.tasks.spawn(async move {
+                if let Err(error) = keeper.sweep(|job_id| jobs.is_running(job_id)).await {
+                    tracing::error!(%error, "the keys of jobs that have ended cannot be found; the next start looks again");
+                }
+            });
+        }
         if !interrupted.is_empty() {
             tracing::info!(jobs = interrupted.len(), "jobs that were interrupted go on");
         }
@@ -145,6 +153,7 @@ impl Jobs {
                 control,
                 interrupted: true,
                 turns: self.turns.clone(),
+                keeper: self.keeper.clone(),
             },
             // The host is on its way out; the next one takes the job up.
             Err(None) => return,
@@ -208,6 +217,9 @@ impl Jobs {
         let (control, journal) = (Arc::new(Control::default()), self.journal(accepted.job_id, end));
         if let Some(intent) = tail.in_flight {
             self.settle(&accepted, &journal, intent).await?;
+        }
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| !accepted.credentials.is_empty()) {
+            keeper.take_up(&accepted, &journal).await?;
         }
         self.remember(&accepted, Status::Running, Some((&control, &journal)));
         lock(&self.interrupted).push(Interrupted { accepted, journal, control, stops: tail.stops });

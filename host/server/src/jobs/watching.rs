@@ -83,7 +83,8 @@ impl Jobs {
             let Some((last, _)) = page.last() else { break };
             after = Position::new(*last);
             for (_, record) in page {
-                if let Record::Event { event: Event::Metric { name, value, unit: Some(unit), .. }, .. } = record
+                if let Record::Event { event, .. } | Record::Aside { event, .. } = record
+                    && let Event::Metric { name, value, unit: Some(unit), .. } = event
                     && is_cost(&name)
                     && let Ok(currency) = Currency::parse(&unit)
                 {

@@ -651,7 +651,7 @@ mod tests {
             resume_token: Secret::new("rt"),
             resume_window_sec: 600,
             heartbeat_interval_sec: None,
-            features: Features::negotiate(&[]),
+            features: Features::negotiate(&[], &[]),
             agents: vec![],
         };
         let why = |code: &str, retryable: bool| {

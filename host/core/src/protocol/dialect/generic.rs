@@ -25,6 +25,7 @@ pub const DIALECT: Dialect = Dialect {
     event: EventForm::Plain,
     subscribe_pause: Duration::ZERO,
     mistakes_ends: false,
+    only_bearer: false,
 };
 
 /// How those SDKs are refused whose calls wait for nothing but a `session.error`.

@@ -48,6 +48,8 @@ pub struct Dialect {
     /// Whether the client takes the end of a job that it watches, if that failed, for the refusal of a submission that
     /// is not answered yet.
     pub mistakes_ends: bool,
+    /// Whether a credential of another scheme than `bearer` ends the reading of its acceptance (§9.8.1).
+    pub only_bearer: bool,
 }
 
 /// Which types of messages there are.

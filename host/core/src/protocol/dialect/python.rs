@@ -18,5 +18,6 @@ pub const DIALECT: Dialect = Dialect {
     stopped: StoppedForm::Result,
     // Its reader drops what comes before the task that subscribed has run again.
     subscribe_pause: Duration::from_millis(50),
+    only_bearer: true,
     ..generic::DIALECT
 };

@@ -16,5 +16,6 @@ pub const DIALECT: Dialect = Dialect {
     name: "typescript",
     refusals: Refusals { submit: JobErrorOfNone, ..BY_SESSION_ERROR },
     mistakes_ends: true,
+    only_bearer: true,
     ..generic::DIALECT
 };
