@@ -54,7 +54,8 @@ async fn overhead(python: &Path) -> Vec<Row> {
     let host = builder.config(|config| config.tools = tools).sqlite().start().await;
     let mut session = host.session().await;
     let lease = json!({ "tool.call": ["suite.text"] });
-    let call = json!({ "do": "calls", "start": [{ "call": "tool", "name": "suite.text", "arguments": { "words": "a" } }] });
+    let call =
+        json!({ "do": "calls", "start": [{ "call": "tool", "name": "suite.text", "arguments": { "words": "a" } }] });
     let mut steps = |count: usize| {
         let steps = vec![call.clone(); count];
         session.submit("hostile").lease(lease.clone()).input(json!({ "do": "steps", "steps": steps }))

@@ -440,6 +440,7 @@ impl Record {
             | Self::Stopped { at }
             | Self::Void { at, .. }
             | Self::Event { at, .. }
+            | Self::Aside { at, .. }
             | Self::Cancelling { at, .. }
             | Self::Ended { at, .. } => Some(*at),
             Self::Observed(_) => None,

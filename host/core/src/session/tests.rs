@@ -412,7 +412,11 @@ fn submitted(session: &mut Session, n: u128, fresh: bool) -> Vec<String> {
     let outputs = session.handle(at(0), ulid(1), frame("job.submit", json!({ "agent": "echo" })));
     let [Output::Submit(submission)] = &outputs[..] else { panic!("{outputs:?}") };
     let (ordinal, first_seq) = (submission.ordinal, submission.first_seq.filter(|_| fresh));
-    let outcome = Ok(Submitted { accepted: Accepted { ordinal, first_seq, ..accepted(n) }.into(), fresh, credentials: Vec::new() });
+    let outcome = Ok(Submitted {
+        accepted: Accepted { ordinal, first_seq, ..accepted(n) }.into(),
+        fresh,
+        credentials: Vec::new(),
+    });
     handle(session, 0, Input::Submitted { request: "r".into(), trace_id: TraceId::new(9), outcome })
 }
 

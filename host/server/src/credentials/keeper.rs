@@ -214,7 +214,9 @@ impl Keeper {
     async fn make(&self, accepted: &Accepted, granted: &Granted) -> Result<Credential, Refusal> {
         let Granted { id, provisioner, .. } = granted;
         let made = match self.makers.get(provisioner).map(|maker| &maker.kind) {
-            Some(MakerKind::Other(other)) => other.issue(self.clock.now(), &id.to_string(), &facts(accepted, granted)).await,
+            Some(MakerKind::Other(other)) => {
+                other.issue(self.clock.now(), &id.to_string(), &facts(accepted, granted)).await
+            }
             Some(MakerKind::Own(_)) => return Ok(self.own(accepted, granted)),
             None => Err(ProvisionError::Refused("it is not configured".to_owned())),
         };
@@ -232,7 +234,9 @@ impl Keeper {
                 let message = match &error {
                     // That is said of the lease; the rest is between the host and who makes keys.
                     ProvisionError::Unbounded(_) => format!("credential `{provisioner}`: {error}"),
-                    _ => format!("credential `{provisioner}` could not be made, so the job was not taken; try again later"),
+                    _ => format!(
+                        "credential `{provisioner}` could not be made, so the job was not taken; try again later"
+                    ),
                 };
                 Err(Refusal::new(Refusal::from(error).code, message))
             }
@@ -372,7 +376,9 @@ impl Keeper {
     /// If the store fails.
     pub async fn sweep(self: &Arc<Self>, is_running: impl Fn(JobId) -> bool) -> Result<(), StoreError> {
         for stream in streams(&*self.store).await? {
-            let Some((id, Entry::Issued { job_id, provisioner, own, .. })) = self.first(&stream).await? else { continue };
+            let Some((id, Entry::Issued { job_id, provisioner, own, .. })) = self.first(&stream).await? else {
+                continue;
+            };
             if is_running(job_id) || self.live().contains_key(&job_id) {
                 continue;
             }

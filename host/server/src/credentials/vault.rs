@@ -69,7 +69,8 @@ impl Vault {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&sealed).map_err(problem)?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
         let sealing = hmac::sign(&key, b"leasehold: what seals keys");
-        let seal = UnboundKey::new(&CHACHA20_POLY1305, sealing.as_ref()).map_err(|_| "no key of 32 bytes".to_owned())?;
+        let seal =
+            UnboundKey::new(&CHACHA20_POLY1305, sealing.as_ref()).map_err(|_| "no key of 32 bytes".to_owned())?;
         Ok(Self { key, seal: LessSafeKey::new(seal), sealed })
     }
 
