@@ -21,6 +21,7 @@ mod s09_2_patterns;
 mod s09_3_services;
 mod s09_5_expiration;
 mod s09_6_budget;
+mod s09_8_credentials;
 mod s10_delegation;
 mod s14_audit;
 mod s14_bounds;

@@ -65,10 +65,10 @@ fn answer(asked: &Asked, keys: &mut BTreeSet<String>) -> Reply {
 }
 
 fn made(settings: &str) -> Box<dyn Provisioner> {
-    try_made(settings).unwrap()
+    try_made(settings).unwrap().unwrap()
 }
 
-fn try_made(settings: &str) -> Result<Box<dyn Provisioner>, String> {
+fn try_made(settings: &str) -> Result<Option<Box<dyn Provisioner>>, String> {
     provisioner("mine", &toml::from_str::<CredentialEntry>(settings).unwrap())
 }
 

@@ -1,7 +1,12 @@
-//! A socket without a library, for what a library would not say.
+//! A socket without a library, for what a library would not say; and one request of HTTP.
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -63,4 +68,22 @@ pub async fn websocket(address: SocketAddr, headers: &[(&str, &str)]) -> WebSock
     let (stream, head) = upgrade(address, "/arcp", headers).await;
     assert_eq!(status(&head), 101, "{head}");
     WebSocketStream::from_raw_socket(stream, Role::Client, None).await
+}
+
+/// Posts JSON with a bearer token on a connection of its own, and gives the status and the JSON of the answer.
+///
+/// # Panics
+///
+/// If there is no answer.
+pub async fn post(address: SocketAddr, path: &str, bearer: &str, body: &Value) -> (u16, Value) {
+    let stream = TcpStream::connect(address).await.expect("somebody listens");
+    let (mut client, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP is spoken there");
+    let connection = tokio::spawn(connection);
+    let request = Request::post(path).header("host", address.to_string()).header("authorization", bearer);
+    let request = request.body(Full::new(Bytes::from(body.to_string()))).expect("a request");
+    let answer = within("an answer", client.send_request(request)).await.expect("an answer");
+    let (head, body) = answer.into_parts();
+    let body = within("a body", body.collect()).await.expect("a body").to_bytes();
+    connection.abort();
+    (head.status.as_u16(), serde_json::from_slice(&body).unwrap_or_default())
 }

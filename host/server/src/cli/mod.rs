@@ -3,6 +3,7 @@
 mod agents;
 mod audit;
 mod conformance;
+mod credentials;
 mod demo;
 mod follow;
 mod hosting;
@@ -102,6 +103,10 @@ enum Command {
         #[command(subcommand)]
         command: audit::AuditCommand,
     },
+    /// List the keys of jobs that are not known to be revoked, also beside a running host.
+    ///
+    /// A key of a job that runs is among them; one whose revocation fails says why.
+    Credentials(credentials::CredentialsArgs),
     /// List the agents of a host.
     Agents(agents::AgentsArgs),
     /// Show what a component is and the authority it could ever use.
@@ -332,6 +337,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Journal(args) => journal::print(args).await,
         Command::Replay(args) => journal::run_again(args).await,
         Command::Audit { command } => audit::audit(command).await,
+        Command::Credentials(args) => credentials::list(args).await,
         Command::Agents(args) => agents::list(args).await,
         Command::Inspect(args) => agents::inspect(&args),
         Command::New(args) => agents::new(&args),

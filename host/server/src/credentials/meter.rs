@@ -264,7 +264,7 @@ impl Meter for JobMeter {
         let state = self.state();
         let left = |at: Timestamp| u64::try_from(at.as_millis() - self.clock.now().as_millis()).unwrap_or_default();
         let timeout = state.gate.expires_at().map(|at| Duration::from_millis(left(at)));
-        let span = clock::random_u128() as u64;
+        let span = clock::random_u128() >> 64;
         let traceparent = Some(format!("00-{}-{span:016x}-01", self.trace_id));
         Context { traceparent, timeout, idempotency_key: None }
     }

@@ -1,0 +1,371 @@
+//! ARCP §9.8: keys that are made for a job, and unmade with it.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use leasehold::{
+    config::Config,
+    credentials::keeper::outstanding,
+    journal,
+    store::{Position, Store, memory::Memory},
+};
+use leasehold_core::{error::ErrorCode, job::record::Record};
+use leasehold_tests::{
+    RawClient, Run, TestHost,
+    host::{ALICE, BOB, Builder},
+    http::post,
+    mortal::{Death, Mortal},
+    upstream::{Asked, End, Reply, Upstream},
+    within,
+};
+use serde_json::{Value, json};
+
+const ADMIN: &str = "sk-admin-0123456789";
+const MODELS: &str = "[models.\"tier-fast/small\"]\nupstream = \"main\"\nmodel = \"gpt-small\"\n\
+    max_output_tokens = 1000\ninput_per_mtok = \"USD:1\"\noutput_per_mtok = \"USD:10\"\n\
+    [models.\"tier-slow/large\"]\nupstream = \"main\"\noutput_per_mtok = \"USD:10\"\n";
+
+/// Settings of `[credentials.*]`, on a host with the models of an upstream.
+fn with_keys(upstream: &Upstream, credentials: &str) -> Builder {
+    let text = format!("[upstreams.main]\nurl = \"{}/v1\"\nkey = \"sk-up\"\n{MODELS}{credentials}", upstream.url());
+    let settings = Config::parse(&text).unwrap();
+    let ceiling = json!({ "model.use": ["**"], "cost.budget": ["USD:10"] });
+    TestHost::builder().policy(ALICE, ceiling).rights(BOB, &[ALICE], false).config(move |config| {
+        config.upstreams = settings.upstreams;
+        config.models = settings.models;
+        config.credentials = settings.credentials;
+    })
+}
+
+fn with_litellm(upstream: &Upstream, proxy: &Upstream) -> Builder {
+    let litellm = format!("[credentials.proxy.litellm]\nurl = \"{}\"\nadmin_key = \"{ADMIN}\"", proxy.url());
+    with_keys(upstream, &litellm)
+}
+
+const OWN: &str = "[credentials.own.gateway]\n";
+
+fn lease(budget: &str) -> Value {
+    json!({ "model.use": ["tier-fast/*"], "cost.budget": [budget] })
+}
+
+/// A job that runs until it is told otherwise, as it was accepted.
+async fn begin(client: &mut RawClient, lease: Value) -> Value {
+    let reply = client.submit("sleeper").input(json!({ "sec": 1000 })).lease(lease).reply().await;
+    reply.outcome().unwrap_or_else(|code| panic!("{code:?}: {}", reply.message()));
+    reply.payload().clone()
+}
+
+fn key_of(accepted: &Value) -> String {
+    accepted["credentials"][0]["value"].as_str().unwrap_or_else(|| panic!("no key: {accepted}")).to_owned()
+}
+
+async fn chat(address: SocketAddr, key: &str, model: &str) -> (u16, Value) {
+    let body = json!({ "model": model, "messages": [{ "role": "user", "content": "three small words" }] });
+    let (status, answer) = post(address, "/v1/chat/completions", &format!("Bearer {key}"), &body).await;
+    assert!(!answer.to_string().contains(key), "{answer}");
+    (status, answer["error"]["code"].clone())
+}
+
+async fn cancel(client: &mut RawClient, job_id: &str) -> Run {
+    client.request("job.cancel", json!({ "job_id": job_id })).await.outcome().unwrap();
+    client.follow(job_id).await
+}
+
+/// Waits until nothing is outstanding.
+async fn all_revoked(store: &dyn Store) {
+    let revoked = async {
+        while !outstanding(store).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("all keys to be revoked", revoked).await;
+}
+
+/// ARCP §9.8.1, §9.8.2, §9.8.3: what a key is, and whom it is shown to.
+#[tokio::test]
+async fn a_key_comes_with_the_acceptance_and_carries_its_part_of_the_lease() {
+    let upstream = Upstream::openai().await;
+    let host = with_keys(&upstream, OWN).start().await;
+    let address = host.serve().await;
+    let mut client = host.session().await;
+    let expires_at = "2999-01-01T00:00:00Z";
+    let submit = client.submit("sleeper").input(json!({ "sec": 1000 })).lease(lease("USD:1.00")).expires_at(expires_at);
+    let first = submit.reply().await.payload().clone();
+    let credential = &first["credentials"][0];
+    assert_eq!(first["credentials"].as_array().unwrap().len(), 1);
+    assert!(credential["id"].as_str().unwrap().starts_with("cred_"));
+    assert_eq!((&credential["scheme"], &credential["profile"]), (&json!("bearer"), &json!("openai")));
+    assert_eq!(credential["endpoint"], format!("http://{address}/v1"));
+    let constraints = json!({ "cost.budget": ["USD:0.5"], "model.use": ["tier-fast/*"],
+        "expires_at": "2999-01-01T00:00:00.000Z" });
+    assert_eq!(credential["constraints"], constraints);
+    let second = begin(&mut client, lease("USD:1.00")).await;
+    assert_ne!(key_of(&first), key_of(&second), "no two jobs share a value");
+
+    // No models, no key; and none for who does not know of them.
+    let none = begin(&mut client, json!({ "cost.budget": ["USD:1.00"] })).await;
+    assert!(none.get("credentials").is_none(), "{none}");
+    let mut unasked = host.session_offering(&["cost.budget", "model.use"]).await;
+    let none = begin(&mut unasked, lease("USD:1.00")).await;
+    assert!(none.get("credentials").is_none(), "{none}");
+    // ARCP §6.2
+    let mut simple = host.session_offering(&["cost.budget"]).await;
+    let refused = simple.submit("sleeper").input(json!({ "sec": 1 })).lease(lease("USD:1.00")).reply().await;
+    assert_eq!(refused.outcome(), Err(ErrorCode::InvalidRequest));
+}
+
+/// ARCP §9.7, §9.6, §14: enforced where the money is spent.
+#[tokio::test]
+async fn a_key_is_worth_what_its_job_is_and_nothing_afterwards() {
+    let upstream = Upstream::openai().await;
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let host = with_keys(&upstream, OWN).store(Arc::clone(&store)).start().await;
+    let address = host.serve().await;
+    let mut client = host.session().await;
+    let accepted = begin(&mut client, lease("USD:0.03")).await;
+    let (key, job_id) = (key_of(&accepted), accepted["job_id"].as_str().unwrap().to_owned());
+    assert_eq!(chat(address, &key, "tier-fast/small").await.0, 200);
+    assert_eq!(chat(address, &key, "tier-slow/large").await, (403, json!("permission_denied")));
+    // What it cost is told, and what is left.
+    let told = |name: &'static str| move |frame: &Value| frame["payload"]["body"]["name"] == name;
+    let cost = client.find(told("cost.model.use")).await["payload"]["body"].clone();
+    assert_eq!((&cost["value"], &cost["unit"]), (&json!(0.000033), &json!("USD")));
+    assert_eq!(cost["dimensions"]["credential_id"], accepted["credentials"][0]["id"]);
+    // The answer breaks off, so it costs what was held for it: the key has 0.015, and a call holds over 0.01.
+    upstream.answer(Reply::text(200, "{").ending(End::Broken));
+    assert_eq!(chat(address, &key, "tier-fast/small").await.0, 502);
+    client.find(told("cost.budget.remaining")).await;
+    assert_eq!(chat(address, &key, "tier-fast/small").await, (402, json!("budget_exhausted")));
+
+    let run = cancel(&mut client, &job_id).await;
+    assert_eq!(run.final_status(), "cancelled");
+    assert_eq!(chat(address, &key, "tier-fast/small").await, (401, json!("invalid_api_key")));
+    all_revoked(&*store).await;
+    let records = journal::page(&*store, job_id.parse().unwrap(), Position::ZERO).await.unwrap();
+    let Some((_, Record::Ended { spent: Some(spent), .. })) = records.last() else { panic!("{records:?}") };
+    let spent = spent.0.values().next().unwrap().to_string();
+    assert!(spent.starts_with("0.01"), "what the key has spent, and not its whole part: {spent}");
+}
+
+/// ARCP §9.8.2: "regardless of how termination occurred".
+#[tokio::test]
+async fn a_key_is_revoked_however_its_job_ends() {
+    let upstream = Upstream::openai().await;
+    let (proxy, keys) = litellm().await;
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let host = with_litellm(&upstream, &proxy).store(Arc::clone(&store)).start().await;
+    let mut client = host.session().await;
+    let mut seen = BTreeSet::new();
+    for (input, runtime, status) in [
+        (json!({ "sec": 0 }), 60, "success"),
+        (json!({ "sec": -1 }), 60, "error"),
+        (json!({ "sec": 1000 }), 60, "cancelled"),
+        (json!({ "sec": 1000 }), 1, "timed_out"),
+    ] {
+        let submit = client.submit("sleeper").input(input).lease(lease("USD:1.00"));
+        let accepted = submit.field("max_runtime_sec", json!(runtime)).reply().await.payload().clone();
+        let job_id = accepted["job_id"].as_str().unwrap().to_owned();
+        assert!(seen.insert(key_of(&accepted)));
+        let made = proxy.asked().into_iter().rfind(|asked| asked.line == "POST /key/generate").unwrap();
+        assert_eq!(made.body["max_budget"], json!(0.5));
+        let run = match status {
+            "cancelled" => cancel(&mut client, &job_id).await,
+            _ => client.follow(&job_id).await,
+        };
+        assert_eq!(run.final_status(), status);
+        all_revoked(&*store).await;
+        assert!(keys.lock().unwrap().is_empty(), "{status}");
+    }
+}
+
+/// ARCP §9.8.2, §14: a key that cannot be made is no job, and one that cannot be revoked is not forgotten.
+#[tokio::test]
+async fn a_revocation_that_failed_is_made_by_the_next_host() {
+    let upstream = Upstream::openai().await;
+    let (proxy, keys) = litellm().await;
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let host = with_litellm(&upstream, &proxy).store(Arc::clone(&store)).at("2026-05-13T12:00:00Z").start().await;
+    let mut client = host.session_offering(&["cost.budget", "model.use", "provisioned_credentials"]).await;
+    // LiteLLM is down when the key is to be made. What it may have made is revoked, so nothing is left.
+    proxy.answer(Reply::text(503, ""));
+    let refused = client.submit("sleeper").input(json!({ "sec": 1000 })).lease(lease("USD:1.00")).reply().await;
+    assert_eq!(refused.outcome(), Err(ErrorCode::InternalError));
+    assert!(!refused.message().contains("503"), "{}", refused.message());
+    all_revoked(&*store).await;
+    assert_eq!(store.streams("job/", None, 9).await.unwrap(), [], "no job was made");
+
+    let accepted = begin(&mut client, lease("USD:1.00")).await;
+    for _ in 0..3 {
+        proxy.answer(Reply::text(500, &key_of(&accepted)));
+    }
+    cancel(&mut client, accepted["job_id"].as_str().unwrap()).await;
+    let known = async {
+        loop {
+            let known = outstanding(&*store).await.unwrap().pop().unwrap();
+            match known.why {
+                Some(why) => return why,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    assert_eq!(within("a failure", known).await, "what makes keys cannot be reached: status 500");
+    assert_eq!(keys.lock().unwrap().len(), 1);
+    host.stop().await;
+
+    let _next = with_litellm(&upstream, &proxy).store(Arc::clone(&store)).at("2026-05-13T12:00:00Z").start().await;
+    let revoked = async {
+        while !outstanding(&*store).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+            _next.advance(Duration::from_secs(1));
+        }
+    };
+    within("the next host to revoke the key", revoked).await;
+    assert!(keys.lock().unwrap().is_empty());
+}
+
+/// ARCP §9.8.2, §14: a key survives its host, and so does what it has spent.
+#[tokio::test]
+async fn a_key_works_with_the_next_host_which_knows_what_it_has_spent() {
+    let upstream = Upstream::openai().await;
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let view = Mortal::of(&store, Death::Never);
+    let host = with_keys(&upstream, OWN).store(Arc::clone(&view) as Arc<dyn Store>).start().await;
+    let address = host.serve().await;
+    let mut client = host.session().await;
+    let submit = client.submit("sleeper").input(json!({ "sec": 1000 })).lease(lease("USD:0.03")).key("once");
+    let accepted = submit.reply().await.payload().clone();
+    let key = key_of(&accepted);
+    assert_eq!(chat(address, &key, "tier-fast/small").await.0, 200);
+    // The host dies with a call under way, for which over 0.01 of 0.015 was held.
+    upstream.answer(Reply::text(200, "{").ending(End::Never));
+    let cut_off = tokio::spawn({
+        let key = key.clone();
+        async move { chat(address, &key, "tier-fast/small").await }
+    });
+    let asked = async {
+        while upstream.asked().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the call to be under way", asked).await;
+    view.kill();
+    cut_off.abort();
+    drop((client, host));
+
+    let next = with_keys(&upstream, OWN).store(Arc::clone(&store)).start().await;
+    let address = next.serve().await;
+    assert_eq!(chat(address, &key, "tier-fast/small").await, (402, json!("budget_exhausted")));
+    assert_eq!(chat(address, "lhk_other", "tier-fast/small").await.0, 401);
+    // ARCP §7.2: the same submission is answered alike, to the same principal.
+    let mut client = next.session().await;
+    let again = client.submit("sleeper").input(json!({ "sec": 1000 })).lease(lease("USD:0.03")).key("once");
+    let again = again.reply().await.payload().clone();
+    assert_eq!((&again["job_id"], key_of(&again)), (&accepted["job_id"], key));
+}
+
+/// ARCP §7.6, §14: "not logged, not echoed to subscribers".
+#[tokio::test]
+async fn the_value_of_a_key_is_nowhere_but_in_the_acceptance() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let upstream = Upstream::openai().await;
+    let (proxy, _keys) = litellm().await;
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let litellm = format!(
+        "[credentials.proxy]\nbudget_percent = 30\n[credentials.proxy.litellm]\nurl = \"{}\"\n\
+        admin_key = \"{ADMIN}\"\n{OWN}",
+        proxy.url()
+    );
+    let host = with_keys(&upstream, &litellm).store(Arc::clone(&store)).start().await;
+    let address = host.serve().await;
+    let (mut client, mut other, mut bob) = (host.session().await, host.session().await, host.session_as(BOB).await);
+    let accepted = begin(&mut client, lease("USD:1.00")).await;
+    let job_id = accepted["job_id"].as_str().unwrap().to_owned();
+    let values: Vec<String> = accepted["credentials"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|credential| credential["value"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(values.len(), 2);
+
+    let mut seen = Vec::new();
+    for watcher in [&mut other, &mut bob] {
+        seen.push(watcher.request("session.list_jobs", json!({})).await.0);
+        seen.push(watcher.request("job.subscribe", json!({ "job_id": job_id, "history": true })).await.0);
+    }
+    let own = values.iter().find(|value| value.starts_with("lhk_")).unwrap();
+    assert_eq!(chat(address, own, "tier-fast/small").await.0, 200);
+    // One that LiteLLM answers with the key itself.
+    proxy.answer(Reply::text(400, &values.concat()));
+    let run = cancel(&mut client, &job_id).await;
+    seen.extend(run.events.into_iter().chain([run.terminal]));
+    for watcher in [&mut other, &mut bob] {
+        let run = watcher.follow(&job_id).await;
+        seen.extend(run.events.into_iter().chain([run.terminal]));
+        seen.push(watcher.request("session.list_jobs", json!({})).await.0);
+    }
+    let mut text: Vec<String> = seen.iter().map(Value::to_string).collect();
+    for (stream, _) in store.streams("", None, 1000).await.unwrap() {
+        let records = store.read(&stream, Position::ZERO, 1000).await.unwrap();
+        text.extend(records.iter().map(|stored| String::from_utf8_lossy(&stored.bytes).into_owned()));
+    }
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(log.contains("job accepted") && log.contains("a key was made"), "the log is there");
+    text.push(log);
+    text.push(format!("{:?}", outstanding(&*store).await.unwrap()));
+    for value in &values {
+        // Nor a part of it that would be of use.
+        let part = &value[value.len() - 16..];
+        assert!(text.iter().all(|text| !text.contains(part)), "{:?}", text.iter().find(|text| text.contains(part)));
+    }
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The key API of a LiteLLM proxy, and the aliases of the keys it has.
+async fn litellm() -> (Upstream, Arc<Mutex<BTreeSet<String>>>) {
+    let keys = Arc::new(Mutex::new(BTreeSet::new()));
+    let kept = Arc::clone(&keys);
+    let upstream = Upstream::start(move |asked| answer(asked, &mut kept.lock().unwrap())).await;
+    (upstream, keys)
+}
+
+fn answer(asked: &Asked, keys: &mut BTreeSet<String>) -> Reply {
+    assert_eq!(asked.header("authorization"), Some(&*format!("Bearer {ADMIN}")));
+    match asked.line.as_str() {
+        "GET /v1/models" => Reply::json(200, &json!({ "data": [{ "id": "tier-fast/small" }] })),
+        "POST /key/generate" => {
+            let alias = asked.body["key_alias"].as_str().unwrap();
+            keys.insert(alias.to_owned());
+            // Nothing in it can be told from what is known of the key.
+            let digits: String = alias.bytes().rev().map(|byte| format!("{:02x}", byte ^ 0x5a)).collect();
+            Reply::json(200, &json!({ "key": format!("sk-{digits}") }))
+        }
+        "POST /key/delete" => {
+            keys.retain(|alias| asked.body["key_aliases"][0] != **alias);
+            Reply::json(200, &json!({ "deleted_keys": asked.body["key_aliases"] }))
+        }
+        line => Reply::json(404, &json!({ "detail": line })),
+    }
+}
