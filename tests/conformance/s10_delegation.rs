@@ -135,7 +135,7 @@ async fn a_child_spends_its_parent_s_money_and_two_cannot_both_have_the_rest() {
     let (told, run) = run(&mut client, steps).await;
     assert!(told[0]["ok"][0].get("ok").is_some() && told[0]["ok"][1].get("ok").is_some(), "{}", told[0]);
     assert_eq!(told[0]["ok"][2]["err"]["code"], "lease-subset-violation", "nothing is left: {}", told[0]);
-    assert_eq!(told[1]["ok"]["budget"]["USD"], "0.70");
+    assert_eq!(told[1]["ok"]["budget"]["USD"], "0.7");
     let child = &told[2]["ok"][0]["ok"];
     assert_eq!(child[0]["ok"]["budget"]["USD"].as_str().map(|left| left.trim_end_matches('0')), Some("0.693"));
     // It overspent, which is its parent's loss, and ends it.

@@ -277,7 +277,7 @@ async fn see_through(
             let failure = Failure {
                 told: super::told_of(refusal.code),
                 shown: refusal.code,
-                message: format!("the delegated job {job_id} ended with: {}", refusal.message),
+                message: format!("the delegated job ended with: {}", refusal.message),
             };
             Err(Undone { failure, cost })
         }

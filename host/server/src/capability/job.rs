@@ -21,7 +21,7 @@ impl job::Host for JobCtx {
 
     async fn budget(&mut self) -> Vec<(String, String)> {
         let left = self.gate().ledger().remaining();
-        left.into_iter().map(|(currency, value)| (currency.to_string(), value.to_string())).collect()
+        left.into_iter().map(|(currency, value)| (currency.to_string(), value.normalize().to_string())).collect()
     }
 
     async fn grants(&mut self, namespace: String) -> Vec<String> {
