@@ -2,28 +2,33 @@
 
 use std::{
     collections::BTreeSet,
+    convert::Infallible,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use leasehold::{
     config::Config,
     credentials::keeper::outstanding,
     journal,
     store::{Position, Store, memory::Memory},
+    transport::websocket::{WebSocketConfig, connect},
 };
 use leasehold_core::{error::ErrorCode, job::record::Record};
 use leasehold_tests::{
     RawClient, Run, TestHost,
-    host::{ALICE, BOB, Builder},
+    host::{ALICE, BOB, Builder, token},
     http::post,
     mortal::{Death, Mortal},
     upstream::{Asked, End, Reply, Upstream},
     within,
 };
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 const ADMIN: &str = "sk-admin-0123456789";
 const MODELS: &str = "[models.\"tier-fast/small\"]\nupstream = \"main\"\nmodel = \"gpt-small\"\n\
@@ -326,6 +331,45 @@ async fn the_value_of_a_key_is_nowhere_but_in_the_acceptance() {
         let part = &value[value.len() - 16..];
         assert!(text.iter().all(|text| !text.contains(part)), "{:?}", text.iter().find(|text| text.contains(part)));
     }
+}
+
+/// ARCP §14: "over authenticated, encrypted transports only". Each row is whence a client comes.
+#[tokio::test]
+async fn a_connection_that_others_can_read_carries_no_key() {
+    let upstream = Upstream::openai().await;
+    for (remote, behind_tls, carries) in [
+        ("127.0.0.1:9", false, true),
+        ("[::ffff:127.0.0.1]:9", false, true),
+        ("192.0.2.7:9", false, false),
+        ("192.0.2.7:9", true, true),
+    ] {
+        let host = with_keys(&upstream, OWN).config(|config| config.server.behind_tls = behind_tls).start().await;
+        let url = reached_from(remote.parse().unwrap(), &host).await;
+        let transport = within("a connection", connect(&url, &WebSocketConfig::default())).await.unwrap();
+        let mut client = RawClient::new(transport);
+        let welcome = client.open(&token(ALICE)).await;
+        let features = welcome["capabilities"]["features"].as_array().unwrap();
+        assert_eq!(features.contains(&json!("provisioned_credentials")), carries, "{remote}");
+        let accepted = begin(&mut client, lease("USD:1.00")).await;
+        assert_eq!(accepted.get("credentials").is_some(), carries, "{remote}");
+    }
+}
+
+/// Serves one connection of a host as if its client were at `remote`.
+async fn reached_from(remote: SocketAddr, host: &TestHost) -> String {
+    let (host, route) = (Arc::clone(host.host()), Arc::new(host.host().route()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/arcp", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let host = Arc::clone(&host);
+            let answer = route.answer(request, Some(remote), |peer| async move { host.serve_one(peer).await });
+            async { Ok::<_, Infallible>(answer) }
+        });
+        http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await
+    });
+    url
 }
 
 /// What was logged.

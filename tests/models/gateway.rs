@@ -14,6 +14,7 @@ use hyper::{Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use leasehold::{
     capability::models::{Context, Models},
+    config::Config,
     gateway::{Gateway, GatewaySettings, Meter, Outcome, Problem},
     transport::websocket::{WebSocketConfig, serve_with},
 };
@@ -31,6 +32,8 @@ use leasehold_core::{
     time::Timestamp,
 };
 use leasehold_tests::{
+    TestHost,
+    host::ALICE,
     upstream::{End, Reply, Upstream},
     within,
 };
@@ -389,6 +392,39 @@ async fn the_openai_client_of_python_works_with_a_key() {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "all is well");
     // Two answers in one piece, two streams.
     assert_eq!(served.job.spent(), "USD:0.000132");
+}
+
+/// ARCP §9.8: what a program gets that submits a job and gives the key to a library.
+#[tokio::test]
+async fn the_openai_client_of_python_works_with_the_key_of_a_running_job() {
+    let Some(python) = python().await else { return };
+    let upstream = Upstream::openai().await;
+    let text = format!(
+        "[upstreams.main]\nurl = \"{}/v1\"\nkey = \"{KEY}\"\n[models.\"tier-fast/small\"]\nupstream = \"main\"\n\
+         aliases = [\"fast\"]\ninput_per_mtok = \"USD:1\"\noutput_per_mtok = \"USD:10\"\n\
+         [models.\"tier-slow/large\"]\nupstream = \"main\"\n[credentials.own.gateway]\n",
+        upstream.url()
+    );
+    let settings = Config::parse(&text).unwrap();
+    let ceiling = json!({ "model.use": ["**"], "cost.budget": ["USD:10"] });
+    let host = TestHost::builder().policy(ALICE, ceiling).config(move |config| {
+        (config.upstreams, config.models) = (settings.upstreams, settings.models);
+        config.credentials = settings.credentials;
+    });
+    let host = host.start().await;
+    host.serve().await;
+    let mut client = host.session().await;
+    let lease = json!({ "model.use": ["tier-fast/*"], "cost.budget": ["USD:1"] });
+    let accepted = client.submit("sleeper").input(json!({ "sec": 1000 })).lease(lease).reply().await;
+    let credential = &accepted.payload()["credentials"][0];
+    let run = Command::new(python)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/client.py"))
+        .env("OPENAI_API_KEY", credential["value"].as_str().unwrap())
+        .env("OPENAI_BASE_URL", credential["endpoint"].as_str().unwrap())
+        .output();
+    let output = within("the client", run).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "all is well");
 }
 
 /// Python with the package `openai`; none where nothing can be installed.

@@ -83,6 +83,9 @@ pub struct Server {
     pub compiled: Option<PathBuf>,
     /// The hosts a browser or client may name; loopback names if the listener is on loopback.
     pub allowed_hosts: Option<Vec<String>>,
+    /// Whether what stands before the host on other machines speaks TLS with its clients, so that they may be given
+    /// keys of jobs (ARCP §14); connections from this machine always may.
+    pub behind_tls: bool,
     /// Connections at once.
     pub connections_max: u32,
     /// Of them, connections that have not been welcomed yet.
@@ -141,6 +144,7 @@ impl Default for Server {
             data: "data".into(),
             compiled: None,
             allowed_hosts: None,
+            behind_tls: false,
             connections_max: 10_000,
             handshakes_max: 2_000,
             principal_sessions_max: 5_000,

@@ -11,6 +11,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -26,6 +27,7 @@ use leasehold_core::{
     job::record::Record,
     protocol::{
         client::{self, Subscribe},
+        feature::Feature,
         server::{ServerMessage, Stamp},
         trace::TraceId,
     },
@@ -80,6 +82,8 @@ pub struct Desk {
     pub policy: Arc<Policy>,
     /// What the operator decides of sessions.
     pub session: SessionConfig,
+    /// Whether a connection from another machine is encrypted where others can see it (ARCP §14).
+    pub behind_tls: bool,
     /// How many requests of one connection are answered a second; one that asks for more is read more slowly (ARCP §14).
     pub answers_per_sec: u32,
     /// How long a client without heartbeats may be silent before it is asked whether it is there, and again before it is
@@ -116,6 +120,8 @@ struct Driver {
     transport: Transport,
     session: Session,
     session_id: SessionId,
+    /// Whether nobody else can read along, so that it may carry keys of jobs (ARCP §14).
+    is_private: bool,
     /// The session's place among the others, once it is welcomed.
     attached: Option<Attached>,
     /// Set when the client has come back on another connection.
@@ -147,7 +153,10 @@ pub async fn drive(desk: Arc<Desk>, mut transport: Transport) {
     let store = Arc::clone(&desk.jobs.world().store);
     let bearer = transport.take_bearer();
     let now = clock.now();
-    let session = Session::new(desk.session.clone(), now, bearer);
+    let is_private = desk.behind_tls || is_of_this_machine(transport.peer().remote);
+    let mut config = desk.session.clone();
+    config.features.retain(|feature| is_private || *feature != Feature::ProvisionedCredentials);
+    let session = Session::new(config, now, bearer);
     let session = match &transport.peer().user_agent {
         Some(user_agent) => session.reached_by(user_agent),
         None => session,
@@ -165,6 +174,7 @@ pub async fn drive(desk: Arc<Desk>, mut transport: Transport) {
         transport,
         session,
         session_id,
+        is_private,
         attached: None,
         detached: CancellationToken::new(),
         answers,
@@ -464,7 +474,9 @@ impl Driver {
         Input::Authenticated(Ok(Welcomed { principal, resume_token, agents, resumed }))
     }
 
-    fn submit(&mut self, submission: Submission) {
+    fn submit(&mut self, mut submission: Submission) {
+        // A session may have been opened on another connection.
+        submission.takes_credentials &= self.is_private;
         let (jobs, session_id) = (Arc::clone(&self.desk.jobs), self.session_id);
         let request = submission.request.clone();
         let trace_id = submission.trace_id.unwrap_or_else(|| TraceId::new(clock::random_u128()));
@@ -601,6 +613,11 @@ async fn stored(attached: Option<&Attached>, mark: Option<&Mark>) -> Result<(), 
         (Some(attached), Some(mark)) => attached.writer().durable(*mark).await,
         _ => std::future::pending().await,
     }
+}
+
+/// Whether a peer is in this process or on this machine.
+fn is_of_this_machine(remote: Option<SocketAddr>) -> bool {
+    remote.is_none_or(|remote| remote.ip().to_canonical().is_loopback())
 }
 
 async fn wait(clock: &Clock, deadline: Option<Timestamp>) {

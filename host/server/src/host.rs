@@ -165,7 +165,8 @@ impl Host {
         let stopping = CancellationToken::new();
         let (answers_per_sec, silence) = (config.server.answers_per_sec, config.server.silence_sec);
         let silence = Some(Duration::from_secs(silence.into())).filter(|silence| !silence.is_zero());
-        let desk = Desk { jobs, sessions, registry, policy, session, answers_per_sec, silence, stopping };
+        let behind_tls = config.server.behind_tls;
+        let desk = Desk { jobs, sessions, registry, policy, session, behind_tls, answers_per_sec, silence, stopping };
         let desk = Arc::new(desk);
         let deployment = OnceLock::new();
         Ok(Self { config, desk, store, sqlite, keeper, retention, expiry, deployment, live_agents, made_token })
