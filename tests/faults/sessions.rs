@@ -63,7 +63,7 @@ async fn several_jobs_are_one_stream_however_often_the_host_is_killed() {
     assert!(told.keys().copied().eq(1..=told.len() as u64));
     for job in &jobs {
         // A client that acknowledges nothing is told that it lags, among the rest (ARCP §6.5).
-        let logged = |payload: &serde_json::Value| payload["kind"] == "log";
+        let logged = |payload: &Value| payload["kind"] == "log";
         let of_job = told.values().filter(|(_, of, payload)| of.as_ref() == Some(job) && logged(payload));
         let messages: Vec<_> = of_job.filter_map(|(.., payload)| payload["body"]["message"].as_str()).collect();
         assert_eq!(messages, (1..=EVENTS).map(|n| format!("event {n}")).collect::<Vec<_>>(), "{job}");
