@@ -40,7 +40,7 @@ use crate::{
     clock::{self, Clock},
     config::{Config, PolicyEntry, Synchronous},
     connection::{self, Desk},
-    credentials::keeper::Keeper,
+    credentials::keeper::{Keeper, warn_of_orphans},
     gateway::Gateway,
     jobs::{Jobs, Keys},
     policy::{Observes, Policy, Rights},
@@ -137,6 +137,10 @@ impl Host {
         let world = Arc::new(World::new(parts.clock, mounts, config.limits.clone(), Arc::clone(&store), services));
         let keeper = keeper(&config, &world, &data)?;
         one_budget(&config, keeper.as_deref())?;
+        if keeper.is_none() {
+            let looked = warn_of_orphans(&*store).await;
+            looked.map_err(|error| StartError::new("the credentials cannot be read", error))?;
+        }
         let policy = Arc::new(policy);
         let retention = config.retention.clone();
         let (agents, rights) = (Arc::clone(&registry), Arc::clone(&policy));

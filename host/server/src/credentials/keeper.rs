@@ -66,8 +66,9 @@ pub struct Keeper {
     vault: Vault,
     makers: BTreeMap<String, Maker>,
     gateway: Option<Arc<Gateway>>,
-    /// Where the host's own endpoint is, once it listens.
-    listens: OnceLock<String>,
+    /// Where the host is to listen, and where it does.
+    listen: SocketAddr,
+    listens: OnceLock<SocketAddr>,
     live: Mutex<HashMap<JobId, Vec<Live>>>,
     revocations: Semaphore,
     stopping: CancellationToken,
@@ -147,7 +148,7 @@ impl Keeper {
         let vault = Vault::open(data).map_err(|what| format!("credentials: {what}"))?;
         let (live, listens, stopping) = (Mutex::default(), OnceLock::new(), CancellationToken::new());
         let revocations = Semaphore::new(REVOCATIONS_MAX);
-        Ok(Some(Arc::new(Self { store, clock, vault, makers, gateway, listens, live, revocations, stopping })))
+        Ok(Some(Arc::new(Self { store, clock, vault, makers, gateway, listen, listens, live, revocations, stopping })))
     }
 
     /// The host's own endpoint, if it makes keys for it.
@@ -158,7 +159,7 @@ impl Keeper {
 
     /// Notes where the host listens: there is its own endpoint, if the operator has not named another place.
     pub fn listens_at(&self, address: SocketAddr) {
-        self.listens.get_or_init(|| format!("http://{address}/v1"));
+        self.listens.get_or_init(|| address);
     }
 
     /// Those who make keys, and how much of a budget each of theirs may spend, in percent.
@@ -247,7 +248,7 @@ impl Keeper {
     fn own(&self, accepted: &Accepted, granted: &Granted) -> Credential {
         let endpoint = match self.makers.get(&granted.provisioner).map(|maker| &maker.kind) {
             Some(MakerKind::Own(Some(endpoint))) => endpoint.clone(),
-            _ => self.listens.get().cloned().unwrap_or_default(),
+            _ => format!("http://{}/v1", self.listens.get().unwrap_or(&self.listen)),
         };
         Credential {
             id: granted.id,
@@ -477,6 +478,23 @@ impl Maker {
     fn is_own(&self) -> bool {
         matches!(self.kind, MakerKind::Own(_))
     }
+}
+
+/// Says so if earlier hosts left keys behind and this one has nobody who could revoke them.
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn warn_of_orphans(store: &dyn Store) -> Result<(), StoreError> {
+    let left = streams(store).await?.len();
+    if left > 0 {
+        tracing::error!(
+            left,
+            "keys of jobs are outstanding and no [credentials.NAME] is configured that could revoke them; \
+             `leasehold credentials` lists them"
+        );
+    }
+    Ok(())
 }
 
 /// The credentials that a store knows of and that are not known to be worth nothing.
