@@ -34,6 +34,7 @@ const SERVER: [&str; 30] = [
     "runner",
     "jobs",
     "replay",
+    "suggest",
     "retention",
     "sessions",
     "connection",

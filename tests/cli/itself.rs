@@ -21,7 +21,7 @@ async fn every_command_has_help_and_the_first_page_documents_the_exit_codes() {
     let help = run(["--help"]).await.exits(code::SUCCESS).stdout;
     let text = help.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        text.contains("Exit codes: 0 success; 1 the job did not end with success, or a case failed; 2 wrong usage"),
+        text.contains("Exit codes: 0 success; 1 the job did not end with success, or a check failed; 2 wrong usage"),
         "{help}"
     );
     let commands = [
@@ -31,6 +31,8 @@ async fn every_command_has_help_and_the_first_page_documents_the_exit_codes() {
         "submit",
         "jobs",
         "agents",
+        "audit",
+        "lease",
         "inspect",
         "new",
         "build",
@@ -73,7 +75,11 @@ async fn completions_are_printed_for_every_common_shell() {
 
 #[tokio::test]
 async fn inspect_tells_the_authority_a_component_could_use() {
-    for (agent, authority) in [("hello@1.0.0", &[] as &[&str]), ("summarize-files@1.0.0", &["fs.read"])] {
+    for (agent, authority) in [
+        ("hello@1.0.0", &[] as &[&str]),
+        ("summarize-files@1.0.0", &["fs.read"]),
+        ("hostile@1.0.0", &["fs.read", "fs.write", "agent.delegate"]),
+    ] {
         let path = agents_dir().join(format!("{agent}.wasm"));
         let path = path.to_str().unwrap();
         let audit = run(["inspect", path, "--json"]).await.exits(code::SUCCESS).json();
@@ -83,6 +89,7 @@ async fn inspect_tells_the_authority_a_component_could_use() {
         assert_eq!(authority.is_empty(), namespaces.is_empty(), "{audit}");
         assert_eq!(audit["size_bytes"], fs::metadata(path).unwrap().len());
         let text = run(["inspect", path]).await.exits(code::SUCCESS).stdout;
+        assert_eq!(text.contains("agents it delegates to"), authority.contains(&"agent.delegate"), "{text}");
         let digest = audit["digest"].as_str().unwrap();
         assert!(text.contains(digest), "{text}");
         assert!(authority.iter().all(|namespace| text.contains(namespace)), "{text}");

@@ -1,8 +1,10 @@
 //! The command line as its users meet it: what a command prints, and its exit code as `leasehold --help` documents it.
 
+mod audit;
 mod client;
 mod itself;
 mod journal;
+mod lease;
 mod project;
 mod remote;
 mod run;

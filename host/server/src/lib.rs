@@ -33,6 +33,7 @@ pub mod seal;
 pub mod secrets;
 pub mod sessions;
 pub mod store;
+pub mod suggest;
 pub mod tape;
 pub mod transport;
 pub mod writer;

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use itertools::Itertools as _;
 use leasehold_core::{
     error::Refusal,
     id::Principal,
-    lease::{Authority, Lease, Namespace},
+    lease::{Authority, Lease, Namespace, pattern::Pattern},
     secret::Secret,
 };
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -140,6 +142,39 @@ impl Policy {
         names.is_none_or(|names| names.contains(provisioner))
     }
 
+    /// Says of each entry of a request what would become of it, as [`grant`](Self::grant) decides.
+    #[must_use]
+    pub fn explain(&self, principal: &Principal, request: &Lease) -> Vec<Finding> {
+        let ceiling = &self.ceilings.get(principal).unwrap_or(&self.fallback).lease;
+        let named = request.namespaces().filter(|namespace| **namespace != Namespace::CostBudget);
+        let pattern = |namespace: &Namespace, pattern: &Pattern| {
+            let allowed = ceiling.patterns(namespace);
+            let (granted, why) = match allowed.iter().find(|allowed| allowed.covers(pattern)) {
+                Some(allowed) => (true, format!("within `{allowed}`")),
+                None if allowed.is_empty() => (false, format!("the ceiling grants no {namespace}")),
+                None => (false, format!("the ceiling grants only {}", allowed.iter().join(", "))),
+            };
+            Finding { namespace: namespace.clone(), entry: pattern.to_string(), granted, why }
+        };
+        let patterns =
+            named.flat_map(|namespace| request.patterns(namespace).iter().map(move |p| pattern(namespace, p)));
+        let mut findings: Vec<Finding> = patterns.collect();
+        let currencies = request.budget().keys().chain(ceiling.budget().keys()).sorted().dedup();
+        findings.extend(currencies.map(|currency| {
+            let (asked, most) = (request.budget().get(currency), ceiling.budget().get(currency));
+            let (granted, why) = match (asked, most) {
+                (_, None) if ceiling.budget().is_empty() => (true, "the ceiling bounds no spending".to_owned()),
+                (_, None) => (false, format!("the ceiling has no budget in {currency}")),
+                (None, Some(_)) => (true, "not asked for, and the ceiling's all the same".to_owned()),
+                (Some(asked), Some(most)) if asked > most => (false, format!("the ceiling is {currency}:{most} a job")),
+                (Some(_), Some(most)) => (true, format!("within {currency}:{most} a job")),
+            };
+            let entry = format!("{currency}:{}", asked.or(most).copied().unwrap_or_default());
+            Finding { namespace: Namespace::CostBudget, entry, granted, why }
+        }));
+        findings
+    }
+
     /// The authority a submission of `principal` gets, or how it is too much (ARCP §9.4). Of the namespaces in `whole`
     /// it gets all that the ceiling has.
     ///
@@ -151,6 +186,19 @@ impl Policy {
         let request = ceiling.with_all_of(whole, request);
         ceiling.delegate(ceiling.lease.budget(), request).map_err(Refusal::from)
     }
+}
+
+/// One entry of a request, and what would become of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Such as `fs.read`.
+    pub namespace: Namespace,
+    /// The pattern or amount.
+    pub entry: String,
+    /// Whether it is within the ceiling. A submission of which one entry is not gets nothing (ARCP §9.4).
+    pub granted: bool,
+    /// Within what, or why not.
+    pub why: String,
 }
 
 fn digest(token: &Secret) -> [u8; 32] {
@@ -245,6 +293,31 @@ mod tests {
             if let Err(refusal) = granted {
                 assert_eq!(refusal.code, ErrorCode::LeaseSubsetViolation);
             }
+        }
+    }
+
+    /// ARCP §9.4: what is explained is what is decided.
+    #[test]
+    fn a_request_is_granted_where_each_of_its_entries_is_and_nowhere_else() {
+        let ceiling = [("fs.read", "/in/**"), ("cost.budget", "USD:5"), ("tool.call", "a.*"), ("tool.call", "b.x")];
+        let policy = policy(&[("bob", lease(&ceiling)), ("carol", lease(&ceiling[2..]))]);
+        for (who, request, refused) in [
+            ("bob", &[("fs.read", "/in/a"), ("fs.read", "/out/a")][..], &["/out/a"][..]),
+            ("bob", &[("fs.read", "/in/a"), ("tool.call", "a.b"), ("tool.call", "b.y")], &["b.y"]),
+            ("bob", &[("fs.write", "/in/a"), ("net.fetch", "https://a.test/")], &["/in/a", "https://a.test/"]),
+            ("bob", &[("cost.budget", "USD:5")], &[]),
+            ("bob", &[("cost.budget", "USD:5.01")], &["USD:5.01"]),
+            ("bob", &[("cost.budget", "EUR:1")], &["EUR:1"]),
+            ("bob", &[], &[]),
+            ("carol", &[("cost.budget", "EUR:1"), ("tool.call", "**")], &["**"]),
+            ("alice", &[("fs.read", "/in/**"), ("fs.write", "/in/x")], &["/in/x"]),
+        ] {
+            let (who, request) = (Principal::new(who), lease(request));
+            let findings = policy.explain(&who, &request);
+            let told: Vec<_> = findings.iter().filter(|finding| !finding.granted).map(|f| f.entry.as_str()).collect();
+            assert_eq!(told, refused, "{findings:?}");
+            let granted = policy.grant(&who, Authority { lease: request, expires_at: None }, &[]);
+            assert_eq!(granted.is_ok(), told.is_empty(), "{findings:?}");
         }
     }
 

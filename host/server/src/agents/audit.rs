@@ -165,6 +165,12 @@ impl Audit {
     pub fn check(&self) -> Result<(), Refused> {
         if self.refused.is_empty() { Ok(()) } else { Err(Refused(self.refused.clone())) }
     }
+
+    /// Whether it can give other agents what it is granted, and cannot use itself (ARCP §9.4).
+    #[must_use]
+    pub fn hands_on(&self) -> bool {
+        self.authority.iter().any(|authority| authority.namespace == "agent.delegate")
+    }
 }
 
 /// One import of a component, of those the host satisfies.
@@ -821,6 +827,43 @@ mod tests {
         assert_eq!(audit.imports[0].authority, ["fs.read", "fs.write"]);
         assert_eq!(audit.imports[0].functions, ["list", "read", "write"]);
         assert!(audit.imports[1].authority.is_empty());
+    }
+
+    /// To start something needs a grant; to list what there is, to wait, and to take an end do not.
+    #[test]
+    fn authority_is_what_can_begin_and_not_what_can_be_waited_for() {
+        let interface = |name: &str, functions: &[&str]| {
+            let exports: String = functions.iter().map(|name| format!("(export \"{name}\" (func))")).collect();
+            format!("(import \"leasehold:agent/{name}@0.1.0\" (instance {exports}))")
+        };
+        let authority = |imports: &[(&str, &[&str])]| {
+            let imports: String = imports.iter().map(|(name, functions)| interface(name, functions)).collect();
+            let audit = read(&agent(&imports));
+            assert_eq!(audit.check(), Ok(()));
+            audit.authority.into_iter().map(|authority| (authority.namespace, authority.because)).collect::<Vec<_>>()
+        };
+        let because = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
+        let every = CONTRACT.iter().filter(|(name, _)| !matches!(*name, "types" | "calls"));
+        let every =
+            every.map(|(name, grants)| (*name, grants.iter().flat_map(|(_, f)| f.to_vec()).collect::<Vec<_>>()));
+        let every: Vec<(&str, Vec<&str>)> = every.collect();
+        let every: Vec<(&str, &[&str])> = every.iter().map(|(name, functions)| (*name, &functions[..])).collect();
+        assert_eq!(
+            authority(&every).into_iter().map(|(namespace, _)| namespace).collect::<Vec<_>>(),
+            ["fs.read", "fs.write", "net.fetch", "tool.call", "model.use", "agent.delegate"]
+        );
+        let waits: [(&str, &[&str]); 5] = [
+            ("net", &["finish", "head", "next"]),
+            ("tool", &["list", "finish"]),
+            ("model", &["list", "finish", "next"]),
+            ("delegate", &["finish", "job-id", "next-event"]),
+            ("calls", &["wait-any"]),
+        ];
+        assert_eq!(authority(&waits), []);
+        assert_eq!(
+            authority(&[("net", &["start-stream", "next"]), ("tool", &["list"]), ("delegate", &["start", "finish"])]),
+            [("net.fetch", because(&["net.start-stream"])), ("agent.delegate", because(&["delegate.start"]))]
+        );
     }
 
     #[test]

@@ -99,6 +99,9 @@ fn describe(audit: &Audit) {
     for authority in &audit.authority {
         output::text_line(&format!("authority  {} (it imports {})", authority.namespace, authority.because.join(", ")));
     }
+    if audit.hands_on() {
+        output::text_line("           what its lease grants beyond that, agents it delegates to can use");
+    }
     for import in &audit.imports {
         output::text_line(&format!("import     {}  {}", import.name, import.functions.join(" ")));
     }

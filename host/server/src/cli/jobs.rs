@@ -9,7 +9,7 @@ use clap::Args;
 use leasehold_core::id::Principal;
 use serde_json::{Value, json};
 
-use super::{ClientArgs, Failure, HostArgs, follow, output, tickets};
+use super::{ClientArgs, Failure, HostArgs, follow, lease, output, tickets};
 use crate::{
     client::{Client, ClientError, ClientInfo, Resume, Submit},
     host::{Host, Parts},
@@ -39,6 +39,11 @@ pub struct JobArgs {
     /// Print every frame as a JSON object a line.
     #[arg(long)]
     json: bool,
+    /// Run nothing, and say which grants the job would get and why not others.
+    ///
+    /// Exit code 1 says that it would not get all of them.
+    #[arg(long)]
+    explain: bool,
 }
 
 impl JobArgs {
@@ -122,6 +127,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     config.limits = Limits { live_agents_max: 16, ..config.limits };
     // Who runs an agent on his own machine decides what it may do: the lease asked for is the lease given.
     let submission = args.job.submission(&name)?;
+    if args.job.explain {
+        return lease::explain_run(&config, &component, submission.lease_request, args.job.json);
+    }
     if let Some(lease) = &submission.lease_request {
         let lease = serde_json::from_value(lease.clone())
             .map_err(|error| Failure::Usage(format!("--lease: {error}; write {{\"namespace\": [\"pattern\", …]}}")))?;
@@ -184,6 +192,13 @@ fn name_of(component: &Path) -> (String, String) {
 /// Submits a job and follows it, unless it is detached.
 pub async fn submit(args: SubmitArgs) -> Result<(), Failure> {
     let submission = Submit { idempotency_key: args.idempotency_key, ..args.job.submission(&args.agent)? };
+    if args.job.explain {
+        return Err(Failure::Usage(
+            "--explain: ARCP has no message that asks without submitting; where the host's settings are, \
+             `leasehold lease explain --as PRINCIPAL --lease JSON --config FILE` says it"
+                .to_owned(),
+        ));
+    }
     let mut client = connect(&args.client).await?;
     if !args.detach {
         let outcome = watch(&mut client, submission, &args.job).await;
@@ -249,7 +264,7 @@ pub async fn open(args: &ClientArgs, resume: Option<Resume>) -> Result<Client, C
 }
 
 /// Reads JSON from the flag itself, from `@FILE`, or from `-`, standard input.
-fn parse_json(flag: &str, text: &str) -> Result<Value, Failure> {
+pub(super) fn parse_json(flag: &str, text: &str) -> Result<Value, Failure> {
     let (source, text) = if text == "-" {
         let read = std::io::read_to_string(std::io::stdin());
         ("standard input".to_owned(), read.map_err(|error| Failure::Usage(format!("{flag} -: {error}")))?)

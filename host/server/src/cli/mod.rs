@@ -9,6 +9,7 @@ mod follow;
 mod hosting;
 mod jobs;
 mod journal;
+mod lease;
 mod output;
 mod remote;
 mod tickets;
@@ -107,6 +108,11 @@ enum Command {
     ///
     /// A key of a job that runs is among them; one whose revocation fails says why.
     Credentials(credentials::CredentialsArgs),
+    /// See how little a job needs, and how much a submission would get.
+    Lease {
+        #[command(subcommand)]
+        command: lease::LeaseCommand,
+    },
     /// List the agents of a host.
     Agents(agents::AgentsArgs),
     /// Show what a component is and the authority it could ever use.
@@ -338,6 +344,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Replay(args) => journal::run_again(args).await,
         Command::Audit { command } => audit::audit(command).await,
         Command::Credentials(args) => credentials::list(args).await,
+        Command::Lease { command } => lease::lease(command).await,
         Command::Agents(args) => agents::list(args).await,
         Command::Inspect(args) => agents::inspect(&args),
         Command::New(args) => agents::new(&args),
