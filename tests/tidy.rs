@@ -10,7 +10,7 @@ use std::{
 const CORE: [&str; 8] = ["error", "secret", "time", "id", "lease", "protocol", "job", "session"];
 
 /// The server, from the bottom up.
-const SERVER: [&str; 30] = [
+const SERVER: [&str; 31] = [
     "clock",
     "rate",
     "secrets",
