@@ -83,7 +83,7 @@ async fn only_a_cost_in_a_currency_of_the_lease_is_counted() {
         let steps = vec![metric.clone(), json!({ "do": "job" })];
         let (told, run) = run(&mut client, json!(["USD:1.00"]), steps).await;
         assert_eq!(told[0].get("err").is_some(), refused, "{metric}: {told:?}");
-        assert_eq!(told[1]["ok"]["budget"], json!({ "USD": "1.00" }), "{metric}");
+        assert_eq!(told[1]["ok"]["budget"], json!({ "USD": "1" }), "{metric}");
         assert_eq!(remaining(&run), Vec::<f64>::new(), "{metric}");
     }
 }

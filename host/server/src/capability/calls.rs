@@ -40,6 +40,7 @@ use crate::{
 #[derive(Debug)]
 pub struct PendingCall {
     call: u64,
+    at: Timestamp,
     operation: &'static str,
     /// The most it may cost, taken out of what is free.
     held: CarveOut,
@@ -60,6 +61,11 @@ impl PendingCall {
     /// The how-manieth call of its job it is.
     pub(super) fn number(&self) -> u64 {
         self.call
+    }
+
+    /// When it began.
+    pub(super) fn began(&self) -> Timestamp {
+        self.at
     }
 }
 
@@ -124,6 +130,8 @@ pub(super) struct Start<Op, F> {
 pub(super) struct Line {
     pub call: u64,
     pub job_id: JobId,
+    /// When the call began.
+    pub at: Timestamp,
     trace_id: TraceId,
     /// The most it may cost.
     pub reserved: Budget,
@@ -230,7 +238,7 @@ impl JobCtx {
     {
         let Start { asked, op, repeat, streams, work } = start;
         self.has_room()?;
-        let (call, held, task) = match self.tape.begin(asked.operation, &asked.args).await.map_err(broken)? {
+        let (call, at, held, task) = match self.tape.begin(asked.operation, &asked.args).await.map_err(broken)? {
             Begin::Told(called) => {
                 let refused: Result<(), Error> = self.told(called).await;
                 return Err(refused.err().unwrap_or_else(|| invalid("the call was refused")));
@@ -251,14 +259,14 @@ impl JobCtx {
                 let operation = asked.operation.to_owned();
                 let begun = Begun { at, call, operation, args: asked.args, reserved: reserved.clone() };
                 let mark = self.tape.begun(begun).await.map_err(broken)?;
-                let line = self.line(call, reserved, streams);
+                let line = self.line((call, at), reserved, streams);
                 let work = work(permit, line.clone());
-                (call, held, self.run(line, mark, repeat, work))
+                (call, at, held, self.run(line, mark, repeat, work))
             }
             Begin::Again(begun) => {
                 let held = self.hold(&begun.reserved).unwrap_or_else(|_| CarveOut::default());
                 let permit = op.and_then(|op| Ok(self.gate().permit(begun.at, op)?));
-                let line = self.line(begun.call, begun.reserved.clone(), streams);
+                let line = self.line((begun.call, begun.at), begun.reserved.clone(), streams);
                 let work: Work = match (repeat, permit) {
                     // Nothing of it runs before the tape is live, and then only if its end is not known.
                     (Repeat::Yes | Repeat::Resume, Ok(permit)) => work(permit, line.clone()),
@@ -269,10 +277,10 @@ impl JobCtx {
                         Box::pin(async { Err(Undone { failure, cost }) })
                     }
                 };
-                (begun.call, held, self.run_again(line, repeat, work))
+                (begun.call, begun.at, held, self.run_again(line, repeat, work))
             }
         };
-        let pending = PendingCall { call, operation: asked.operation, held, streams, parted: false, task };
+        let pending = PendingCall { call, at, operation: asked.operation, held, streams, parted: false, task };
         self.calls.push(pending).map_err(|_| too_many(self.limits.calls_max))
     }
 
@@ -369,10 +377,11 @@ impl JobCtx {
         Ok(self.gate().ledger_mut().carve_out(price)?)
     }
 
-    fn line(&self, call: u64, reserved: Budget, streams: bool) -> Line {
+    fn line(&self, (call, at): (u64, Timestamp), reserved: Budget, streams: bool) -> Line {
         Line {
             call,
             job_id: self.accepted.job_id,
+            at,
             trace_id: self.accepted.trace_id,
             reserved,
             streams,
@@ -449,12 +458,12 @@ impl calls::HostPendingCall for JobCtx {
 
     async fn drop(&mut self, pending: Resource<PendingCall>) -> wasmtime::Result<()> {
         let Ok(known) = self.calls.get(&pending) else { return Ok(()) };
-        let (number, operation) = (known.call, known.operation);
+        let (number, operation, child) = (known.call, known.operation, self.child_of(known));
         let was_open = self.tape.is_open(number);
         // A journal that takes no more ends the job.
         if let Ok(Some(end)) = self.tape.give_up(number).await {
             if was_open && operation == delegate::OPERATION {
-                self.cancel_child(number);
+                self.cancel_child(child);
             }
             let _ = self.close(pending, &end).await;
         }

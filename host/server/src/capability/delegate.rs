@@ -106,8 +106,8 @@ impl delegate::Host for JobCtx {
     }
 
     async fn job_id(&mut self, call: Resource<PendingCall>) -> Result<String, Error> {
-        let call = self.pending(&call, OPERATION)?.number();
-        Ok(self.child_of(call).to_string())
+        let known = self.pending(&call, OPERATION)?;
+        Ok(self.child_of(known).to_string())
     }
 
     async fn next_event(&mut self, call: Resource<PendingCall>) -> Result<Option<String>, Error> {
@@ -170,11 +170,12 @@ impl JobCtx {
         pending: &Resource<PendingCall>,
         (authority, input, agent): (Authority, Json, String),
     ) -> Result<(), Error> {
-        let call = self.pending(pending, OPERATION)?.number();
+        let known = self.pending(pending, OPERATION)?;
+        let (call, child) = (known.number(), self.child_of(known));
         let input = if input.as_str().len() > SHOWN_INPUT_BYTES_MAX { Json::of(&shown(&input)) } else { input };
         let event = Event::Delegate {
             delegate_id: call_id(call),
-            child_job_id: self.child_of(call),
+            child_job_id: child,
             agent,
             input,
             lease: Some(authority.lease),
@@ -216,23 +217,26 @@ impl JobCtx {
     }
 
     /// Stops a job whose parent wants no more of it.
-    pub(super) fn cancel_child(&self, call: u64) {
+    pub(super) fn cancel_child(&self, child: JobId) {
         if let Some(delegates) = self.world.delegates() {
-            delegates.cancel(self.child_of(call), "the agent that delegated this job wants no more of it");
+            delegates.cancel(child, "the agent that delegated this job wants no more of it");
         }
     }
 
     /// The job that a call makes: the same in every run of its parent.
-    fn child_of(&self, call: u64) -> JobId {
-        child_id(&self.accepted, call)
+    pub(super) fn child_of(&self, call: &PendingCall) -> JobId {
+        child_id(&self.accepted, call.number(), call.began())
     }
 }
 
-fn child_id(parent: &Accepted, call: u64) -> JobId {
+/// The id of the job that a call made which began at `at`.
+///
+/// Listings are sorted by it: a child comes after its parent, and after the children before it.
+fn child_id(parent: &Accepted, call: u64, at: Timestamp) -> JobId {
     let digest = Sha256::digest([b"child", parent.job_id.to_string().as_bytes(), &call.to_be_bytes()].concat());
-    let random = digest.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte));
-    // As old as its parent, which sorts it beside it in a listing.
-    JobId::new(Ulid::from_parts(u64::try_from(parent.at.as_millis()).unwrap_or(0), random))
+    let digest = digest.iter().take(8).fold(0, |number, byte| number << 8 | u128::from(*byte));
+    let millis = at.as_millis().max(parent.at.as_millis() + 1);
+    JobId::new(Ulid::from_parts(u64::try_from(millis).unwrap_or(0), u128::from(call & 0xffff) << 64 | digest))
 }
 
 /// Starts a child, shows its parent what it says as far as that is wanted, and waits for its end.
@@ -244,7 +248,7 @@ async fn see_through(
     authority: Authority,
     max_runtime_sec: Option<NonZeroU32>,
 ) -> Result<Done, Undone> {
-    let job_id = child_id(&parent, line.call);
+    let job_id = child_id(&parent, line.call, line.at);
     let delegates = line.world.delegates().ok_or_else(|| Failure::internal("this host makes no jobs for agents"))?;
     let at = line.world.clock.now();
     delegates.start(&parent, Child { job_id, at, agent, input, authority, max_runtime_sec }).await?;
