@@ -12,11 +12,14 @@ use serde_json::json;
 
 use crate::code;
 
-/// A host with a folder that its jobs may write to.
+/// A host with a folder that its jobs may write to, and whose jobs any session of theirs may cancel.
 async fn serve(dir: &Path) -> Served {
-    let files = dir.join("files");
+    let (files, settings) = (dir.join("files"), dir.join("leasehold.toml"));
     fs::create_dir_all(&files).unwrap();
-    Serve::on(&dir.join("data")).await.args(["--mount", &format!("/w={}:rw", files.display())]).start().await
+    fs::write(&settings, "[policy.alice]\ncancels_from_any_session = true\n").unwrap();
+    let mount = format!("/w={}:rw", files.display());
+    let args = ["--mount", &mount, "--config", settings.to_str().unwrap()];
+    Serve::on(&dir.join("data")).await.args(args).start().await
 }
 
 /// Submits a job that is refused one of its three calls.
@@ -113,8 +116,8 @@ async fn a_job_that_two_hosts_ran_is_sealed_as_one() {
     let dir = tempfile::tempdir().unwrap();
     let host = serve(dir.path()).await;
     let mut client = host.client(ALICE).await;
-    let submission = Submit::new("chatty", json!({ "count": 40, "delay_ms": 50 }));
-    let job = within("the acceptance", client.submit(submission)).await.unwrap().job_id;
+    let deed = json!({ "do": "steps", "steps": [{ "do": "events_flood", "count": 3 }, { "do": "wait_cancel" }] });
+    let job = within("the acceptance", client.submit(Submit::new("hostile", deed))).await.unwrap().job_id;
     within("an event", client.next_event()).await.unwrap();
     let data = host.data.clone();
     let (key, file) = (key(&data).await, dir.path().join("job.audit"));
@@ -129,10 +132,11 @@ async fn a_job_that_two_hosts_ran_is_sealed_as_one() {
     let host = serve(dir.path()).await;
     let mut client = host.client(ALICE).await;
     within("the job", client.subscribe(&job, None)).await.unwrap();
+    within("the answer", client.cancel(&job, None)).await.unwrap();
     while !within("the end", client.next_event()).await.unwrap().is_terminal() {}
     let _ = export(&job, &data, &file).await.exits(code::SUCCESS);
     let proof = audit(&["verify", file.to_str().unwrap(), "--key", &key, "--json"]).await.exits(code::SUCCESS).json();
-    assert_eq!((&proof["status"], &proof["sealed"]), (&json!("success"), &proof["records"]), "{proof}");
+    assert_eq!((&proof["status"], &proof["sealed"]), (&json!("cancelled"), &proof["records"]), "{proof}");
 }
 
 #[tokio::test]

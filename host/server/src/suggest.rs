@@ -146,9 +146,12 @@ async fn shares(
 ) -> anyhow::Result<BTreeMap<String, Budget>> {
     let (mut shares, mut after) = (BTreeMap::new(), Position::ZERO);
     let given = Decimal::new(100 - i64::from(setting.delegate_reserve_percent.min(99)), 2);
-    while depth < DEPTH_MAX {
+    if depth >= DEPTH_MAX {
+        return Ok(shares);
+    }
+    loop {
         let page = journal::page(store, job_id, after).await?;
-        let Some((last, _)) = page.last() else { break };
+        let Some((last, _)) = page.last() else { return Ok(shares) };
         after = Position::new(*last);
         for (_, record) in page {
             let Record::Event { event: Event::Delegate { delegate_id, child_job_id, .. }, .. } = record else {
@@ -161,7 +164,6 @@ async fn shares(
             }
         }
     }
-    Ok(shares)
 }
 
 impl Run<'_> {
@@ -170,6 +172,14 @@ impl Run<'_> {
             Record::Accepted(accepted) => {
                 self.begun = true;
                 self.money.knows(accepted.budget().keys());
+                // They have a part of whatever the budget is: with what they had, they have no more.
+                for (currency, part) in accepted.given_to_keys() {
+                    self.money.debit(currency, part);
+                }
+                if !accepted.credentials.is_empty() {
+                    let what = "the job had keys of its own; what was asked with them is not in `model.use`";
+                    self.remarks.insert(what.to_owned());
+                }
             }
             Record::Called(called) => self.called(called),
             Record::Begun(begun) => {
