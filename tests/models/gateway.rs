@@ -429,6 +429,9 @@ async fn the_openai_client_of_python_works_with_the_key_of_a_running_job() {
 
 /// Python with the package `openai`; none where nothing can be installed.
 async fn python() -> Option<std::path::PathBuf> {
+    // Two that install into one folder would be in each other's way.
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _alone = ALONE.lock().await;
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openai-python");
     let python = dir.join("bin/python");
     let imports = |python: &Path| Command::new(python).args(["-c", "import openai"]).output();
