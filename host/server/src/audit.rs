@@ -429,6 +429,7 @@ mod tests {
             authority: Default::default(),
             max_runtime_sec: None,
             parent: None,
+            credentials: Vec::new(),
             trace_id: TraceId::new(1),
             seed: Seed([7; 32]),
             limits: String::new(),

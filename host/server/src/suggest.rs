@@ -572,6 +572,7 @@ mod tests {
             authority: Authority { lease: serde_json::from_value(lease).unwrap(), expires_at: None },
             max_runtime_sec: None,
             parent: None,
+            credentials: Vec::new(),
             trace_id: TraceId::new(1),
             seed: Seed([7; 32]),
             limits: String::new(),
@@ -745,7 +746,7 @@ mod tests {
                 child_job_id: job(2),
                 agent: "h".into(),
                 input: Json::default(),
-                lease: Lease::default(),
+                lease: Some(Lease::default()),
                 lease_constraints: None,
             },
         };
