@@ -619,7 +619,7 @@ mod tests {
                     all[5] = all[5].replace(
                         &all[5][all[5].find(",\"seal\"").unwrap()..],
                         &all[2][all[2].find(",\"seal\"").unwrap()..],
-                    )
+                    );
                 }),
                 job(1),
                 1,
