@@ -7,6 +7,7 @@
 
 mod load;
 mod memory;
+mod neighbours;
 mod peers;
 mod pieces;
 mod program;
@@ -59,6 +60,7 @@ fn main() {
         ("idle", |runtime| runtime.block_on(stream::idle())),
         ("tools", |runtime| runtime.block_on(tools::tools())),
         ("memory", |runtime| runtime.block_on(memory::memory())),
+        ("neighbours", |runtime| runtime.block_on(neighbours::neighbours())),
         ("peers", |runtime| runtime.block_on(peers::python())),
     ];
     for (name, part) in parts {

@@ -26,9 +26,12 @@ impl Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-under-test"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--token"]).arg(format!("bench={TOKEN}"));
         command.arg("--agents").arg(agents).arg("--data").arg(data);
-        // The defaults, but that one principal may park as many agents as are measured.
+        // The defaults, but that one principal may park as many agents as are measured, and ask for whatever there is.
         let config = data.with_extension("toml");
-        fs::write(&config, "[limits]\nprincipal_jobs_max = 5000\n").expect("the folder of the data can be written to");
+        let text = "[limits]\nprincipal_jobs_max = 5000\n[policy.bench.lease]\n\"fs.read\" = [\"/**\"]\n\
+                    \"fs.write\" = [\"/**\"]\n\"net.fetch\" = [\"**\"]\n\"tool.call\" = [\"**\"]\n\"model.use\" = [\"**\"]\n\
+                    \"agent.delegate\" = [\"*\"]\n\"cost.budget\" = [\"USD:1000000\"]\n";
+        fs::write(&config, text).expect("the folder of the data can be written to");
         command.arg("--config").arg(config);
         // What an operator leaves on would cost, and a log on a terminal is not what is measured.
         command.env("RUST_LOG", env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()));
@@ -67,6 +70,13 @@ impl Program {
             line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
         };
         (kib("Private_Dirty:") + kib("Private_Clean:")) * 1024
+    }
+
+    /// The most memory this process ever had in use, in bytes.
+    pub fn peak_bytes(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = text.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_else(|| panic!("no peak in {text}"));
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use leasehold::config::Config;
 use leasehold_tests::{
     ErrorCode::{InvalidRequest, LeaseExpired},
     MountMode, TestHost,
+    host::ALICE,
+    upstream::{End, Reply, Upstream},
 };
 use serde_json::{Value, json};
 
@@ -66,4 +69,42 @@ async fn a_job_that_outstays_its_lease_is_ended_after_its_grace_time() {
     assert_eq!(client.settle().await, Vec::<Value>::new(), "it has five seconds of grace");
     let run = host.advancing(Duration::from_secs(1), client.follow(&job_id)).await;
     assert_eq!((run.result(), run.final_status()), (Err(LeaseExpired), "error"));
+}
+
+/// ARCP §9.5: a lease ends under what is under way, too, at the instant and not after it. The agent is told, and has
+/// time to unwind; a job whose agent goes on ends for that reason.
+#[tokio::test]
+async fn what_is_under_way_when_a_lease_ends_is_told_so_at_that_instant() {
+    let web = Upstream::start(|_| Reply::text(200, "begins").ending(End::Never)).await;
+    let settings =
+        "[tools.slow]\nrun = [\"sh\", \"-c\", \"sleep 600\"]\ntimeout_sec = 600\n[net]\nallow = [\"127.0.0.0/8\"]";
+    let Config { net, tools, .. } = Config::parse(settings).expect("the settings are understood");
+    let lease = json!({
+        "net.fetch": ["http://127.0.0.1:*/**"], "tool.call": ["slow"], "agent.delegate": ["sleeper"], "fs.read": ["/w"],
+    });
+    let builder =
+        TestHost::builder().at("2026-05-13T12:00:00Z").mount("/w", MountMode::Ro).policy(ALICE, lease.clone());
+    let builder = builder.config(|config| (config.net, config.tools) = (net, tools));
+    let host = builder.start().await;
+    let mut client = host.session_offering(&["lease_expires_at", "list_jobs"]).await;
+    let calls = json!({ "do": "calls", "start": [
+        { "call": "fetch", "url": format!("{}/never", web.url()) },
+        { "call": "tool", "name": "slow", "arguments": {} },
+        { "call": "delegate", "agent": "sleeper", "input": { "sec": 600 }, "lease": {} },
+    ]});
+    let steps = json!({ "do": "steps", "steps": [calls, { "do": "stat", "path": "/w" }] });
+    let submit = client.submit("hostile").lease(lease).input(steps);
+    let job_id = submit.expires_at("2026-05-13T12:01:00Z").job_id().await;
+    client.find(|frame| frame["payload"]["kind"] == "delegate").await;
+    host.advance(Duration::from_millis(59_999));
+    let early = client.settle().await;
+    assert!(early.iter().all(|frame| frame["payload"]["kind"] != "tool_result"), "a millisecond is left: {early:?}");
+    host.advance(Duration::from_millis(1));
+    let run = client.follow(&job_id).await;
+    let ends = run.bodies("tool_result");
+    assert_eq!(ends.len(), 4, "{run:?}");
+    for end in &ends {
+        assert_eq!(end["error"]["code"], "LEASE_EXPIRED", "{end}");
+    }
+    assert_eq!((run.result(), run.final_status()), (Err(LeaseExpired), "error"), "{run:?}");
 }

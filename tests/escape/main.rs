@@ -5,7 +5,9 @@
 //! deed a [`House`] asks the same host, in the same session, for an `echo`.
 
 mod ambient;
+mod calls;
 mod cancel;
+mod catalogue;
 mod components;
 mod exhaustion;
 mod forgery;

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
 };
@@ -300,20 +300,27 @@ async fn nothing_is_written_where_the_lease_and_the_mount_do_not_both_allow_it()
 /// Exchanges two names for each other, over and over, until it is dropped.
 struct Exchange {
     stop: Arc<AtomicBool>,
+    swaps: Arc<AtomicU64>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Exchange {
     fn of(a: PathBuf, b: PathBuf) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let go_on = Arc::clone(&stop);
+        let (go_on, swaps) = (Arc::clone(&stop), Arc::<AtomicU64>::default());
+        let count = Arc::clone(&swaps);
         let thread = thread::spawn(move || {
             while !go_on.load(Ordering::Relaxed) {
                 renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE).expect("two names can be exchanged");
+                count.fetch_add(1, Ordering::Relaxed);
                 thread::yield_now();
             }
         });
-        Self { stop, thread: Some(thread) }
+        Self { stop, swaps, thread: Some(thread) }
+    }
+
+    fn swaps(&self) -> u64 {
+        self.swaps.load(Ordering::Relaxed)
     }
 }
 
@@ -327,10 +334,15 @@ impl Drop for Exchange {
     }
 }
 
-/// A file and a folder on the way change places with links to the canary while the agent reads and writes.
+/// A file and a folder on the way change places with links to the canary while the agent reads and writes: ten thousand
+/// times each, or as often as `LEASEHOLD_TEST_SWAPS` says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_swapped_in_between_two_steps_leads_nowhere() {
     const READS: usize = 100;
+    const ROUNDS_MIN: u32 = 2;
+    const ROUNDS_MAX: u32 = 50;
+    let swaps_min = std::env::var("LEASEHOLD_TEST_SWAPS");
+    let swaps_min: u64 = swaps_min.map_or(10_000, |swaps| swaps.parse().expect("a number of swaps"));
     let mut zoo = Zoo::open().await;
     let all = json!({"fs.read": ["/**"], "fs.write": ["/**"]});
     // `spot` is a file or a link to the canary; `way` is a folder or a link to the folder outside.
@@ -353,7 +365,7 @@ async fn a_link_swapped_in_between_two_steps_leads_nowhere() {
         let exchange = Exchange::of(zoo.path(&format!("inside/{name}")), zoo.path(&format!("inside/{name}-link")));
         let (mut done, mut refused) = (0, 0);
         // As often as it takes for the agent to meet both.
-        for _ in 0..50 {
+        for round in 0.. {
             let steps: Vec<Value> = deeds.iter().cycle().take(READS).cloned().collect();
             let run = zoo.deed(&all, json!({"do": "steps", "steps": steps})).await;
             let outcomes = run.result().unwrap_or_else(|_| panic!("{name}: {run:?}"));
@@ -366,10 +378,12 @@ async fn a_link_swapped_in_between_two_steps_leads_nowhere() {
                     other => panic!("{name}: {other}: {outcome}"),
                 }
             }
-            if done > 0 && refused > 0 {
+            let enough = exchange.swaps() >= swaps_min && round >= ROUNDS_MIN;
+            if (done > 0 && refused > 0 && enough) || (round >= ROUNDS_MAX && exchange.swaps() >= swaps_min) {
                 break;
             }
         }
+        println!("{name}: {} swaps, {done} done, {refused} refused", exchange.swaps());
         drop(exchange);
         assert!(done > 0 && refused > 0, "{name}: {done} done, {refused} refused");
     }

@@ -7,6 +7,7 @@
 //! Nothing here sleeps: whatever is waited for is bounded by [`within`].
 
 pub mod host;
+pub mod hostile;
 pub mod http;
 pub mod journals;
 pub mod life;

@@ -91,6 +91,7 @@ enum Step {
     Release(usize),
     CarveOut(Budget),
     ReturnRest(usize, Budget),
+    Charge(usize, Budget),
 }
 
 /// What a ledger gave and wants back.
@@ -194,6 +195,12 @@ fn perform(ledger: &mut Ledger, held: &mut Vec<Held>, step: Step) -> bool {
             }
             return false;
         }
+        Step::Charge(index, cost) => {
+            if let Held::Grant(grant) = std::mem::replace(&mut held[index], Held::Back) {
+                ledger.charge(grant, &cost);
+            }
+            return false;
+        }
     };
     assert!(!refused || *ledger == before, "what is refused changes nothing");
     refused
@@ -259,8 +266,12 @@ impl Tree {
                 let calls = self.jobs[at].open(|held| matches!(held, Held::Grant(_)));
                 let calls: Vec<usize> = calls.into_iter().filter(|call| !children.contains(call)).collect();
                 let Some(index) = random.of(&calls) else { return };
-                let rest = Budget::from([(self.currency(random), self.money.amount(random, 3_000))]);
-                self.take(at, Step::ReturnRest(index, rest), tally);
+                let amount = Budget::from([(self.currency(random), self.money.amount(random, 3_000))]);
+                let step = match random.below(3) {
+                    0 => Step::ReturnRest(index, amount),
+                    _ => Step::Charge(index, amount),
+                };
+                self.take(at, step, tally);
             }
             9 | 10 => self.delegate(at, random, tally),
             _ => {

@@ -1,8 +1,16 @@
 //! Time and fresh ids: the two things a host has to draw from outside.
+//!
+//! A lease ends at a moment of the wall clock (ARCP §9.5), and a wall clock can be set. The host's never goes back:
+//! when the machine's is set back, it goes on at the pace of time until the machine's has caught up, so a step back
+//! gives no lease a second more. When the machine's is set forward, it follows at once: a clock that was too late for
+//! a while has ended leases early, which is the safe side. A host that is started anew takes the clock as it is then.
 
 use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use leasehold_core::{id::Ulid, time::Timestamp};
@@ -14,7 +22,7 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System,
+    System(Arc<Monotone>),
     /// The hands are moved by whoever holds the sender.
     Manual(watch::Receiver<Timestamp>),
 }
@@ -23,11 +31,37 @@ enum Source {
 #[derive(Clone, Debug)]
 pub struct Hands(Arc<watch::Sender<Timestamp>>);
 
+/// A wall clock that never goes back.
+#[derive(Debug)]
+struct Monotone {
+    begun: Instant,
+    /// By how much the wall clock has been ahead of the milliseconds since the beginning, at most.
+    ahead: AtomicI64,
+}
+
+impl Monotone {
+    fn new() -> Self {
+        Self { begun: Instant::now(), ahead: AtomicI64::new(i64::MIN) }
+    }
+
+    /// What time it is when the wall clock shows `wall`, so long after the beginning.
+    fn at(&self, wall: Timestamp, since: Duration) -> Timestamp {
+        let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        let ahead = wall.as_millis().saturating_sub(since);
+        let most = self.ahead.fetch_max(ahead, Ordering::Relaxed).max(ahead);
+        Timestamp::from_millis(most.saturating_add(since))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.at(system_now(), self.begun.elapsed())
+    }
+}
+
 impl Clock {
-    /// The machine's wall clock.
+    /// The machine's wall clock, as long as it does not go back.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(Source::System(Arc::new(Monotone::new())))
     }
 
     /// A clock that stands still until its hands are moved.
@@ -41,7 +75,7 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => system_now(),
+            Source::System(clock) => clock.now(),
             Source::Manual(hands) => *hands.borrow(),
         }
     }
@@ -50,8 +84,8 @@ impl Clock {
     pub async fn sleep_until(&self, at: Timestamp) {
         match &self.0 {
             // A timer may fire a moment early by the wall clock, so the clock has the last word.
-            Source::System => loop {
-                let left = at.saturating_since(system_now());
+            Source::System(clock) => loop {
+                let left = at.saturating_since(clock.now());
                 if left.is_zero() {
                     return;
                 }
@@ -109,6 +143,25 @@ pub fn fresh(now: Timestamp) -> Ulid {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// ARCP §9.5: a lease that has ended has ended, whatever the machine's clock is set to.
+    #[test]
+    fn a_wall_clock_that_is_set_back_holds_no_time_up() {
+        let clock = Monotone::new();
+        for (since, wall, expected, why) in [
+            (0, 1_000, 1_000, "as it is"),
+            (10, 1_010, 1_010, "both go on"),
+            (20, 400, 1_020, "set back: the machine's own pace"),
+            (500, 880, 1_500, "and it does not stand still meanwhile"),
+            (510, 1_600, 1_600, "set forward: it follows"),
+            (520, 1_020, 1_610, "and not back"),
+            (530, 1_619, 1_620, "a little slow is set back a little"),
+            (540, 1_640, 1_640, "caught up"),
+        ] {
+            let at = clock.at(Timestamp::from_millis(wall), Duration::from_millis(since));
+            assert_eq!(at, Timestamp::from_millis(expected), "{why}");
+        }
+    }
 
     #[tokio::test]
     async fn a_manual_clock_wakes_a_sleeper_when_its_moment_comes() {

@@ -280,6 +280,8 @@ impl Run {
             () = self.until(ends.lease_end) => Stop::LeaseExpired,
             error = self.journal.failed() => Stop::Journal(error),
         };
+        // Before another run of it begins, or the job ends: what it had under way has begun what it will have begun.
+        store.data_mut().stop_calls().await;
         let now = self.world.clock.now();
         let next = again.filter(|_| !tape.is_live()).unwrap_or(Again::Wake);
         match &stop {
@@ -311,10 +313,10 @@ impl Run {
             },
             stop => stop,
         };
+        store.data_mut().end_calls();
         if tape.is_live() {
             *spent = Some(store.data_mut().spent());
         }
-        store.data_mut().end_calls();
         let end = self.end(stop);
         // An agent may not notice that its journal has ended, and what it returns then is only a part of what it did.
         Outcome::End(self.journal.fault().map_or(end, |error| journal_end(&error)))
@@ -427,6 +429,7 @@ impl Run {
 
     fn expired(&self) -> End {
         let at = self.accepted.authority.expires_at.map_or_else(String::new, |at| format!(" at {at}"));
+        tracing::info!(job_id = %self.accepted.job_id, "the lease of a job expired{at} and ended it");
         failed(Status::Error, ErrorCode::LeaseExpired, &format!("the lease of the job expired{at}"))
     }
 

@@ -126,11 +126,13 @@ impl Ledger {
 
     /// Takes a call's money back in: it has cost `cost`, and what was held above that is free again.
     ///
-    /// What cannot be counted exactly was spent whole. A cost in a currency of which nothing was held is counted, too.
+    /// What cannot be counted exactly takes all that was held, and all that is free if it was more. A cost in a currency
+    /// of which nothing was held is counted, too.
     pub fn charge(&mut self, held: CarveOut, cost: &Budget) {
         let rest = |(currency, held): (&Currency, &Decimal)| {
             let cost = cost.get(currency).copied().unwrap_or_default();
-            (currency.clone(), exact_sub(*held, cost).unwrap_or_default())
+            let uncountable = if cost > *held { Decimal::MIN } else { Decimal::ZERO };
+            (currency.clone(), exact_sub(*held, cost).unwrap_or(uncountable))
         };
         let rest: Budget = held.grant().iter().map(rest).collect();
         let unheld: Vec<_> = cost.iter().filter(|(currency, _)| !held.grant().contains_key(*currency)).collect();

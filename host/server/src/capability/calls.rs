@@ -4,7 +4,7 @@
 //! But its effect runs in a task of its own, and its end is written down when it comes about. The agent is told of it
 //! when it asks, and what it cost is counted then, too. [`crate::tape`] says why a replay is told the same.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -14,7 +14,7 @@ use leasehold_core::{
     job::record::{Begun, Concluded, Outcome, Part, call_id},
     lease::{
         amount::Budget,
-        gate::{Gate, Permit},
+        gate::{Denied, Gate, Permit},
         ledger::{CarveOut, LedgerError},
         operation::Operation,
     },
@@ -22,7 +22,7 @@ use leasehold_core::{
     time::Timestamp,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use wasmtime::component::{Resource, ResourceTable};
 
 use super::{
@@ -48,7 +48,7 @@ pub struct PendingCall {
     streams: bool,
     /// Whether one of them was asked for.
     parted: bool,
-    task: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 impl Drop for PendingCall {
@@ -66,6 +66,13 @@ impl PendingCall {
     /// When it began.
     pub(super) fn began(&self) -> Timestamp {
         self.at
+    }
+
+    /// Stops its work and returns once nothing of it runs: a job that it may have just begun is there by then.
+    async fn stop(&mut self) {
+        self.task.abort();
+        // It was stopped, or had ended; a panic in it has been told.
+        let _ = (&mut self.task).await;
     }
 }
 
@@ -146,7 +153,7 @@ pub(super) struct Line {
 
 impl Line {
     /// Asks the gate about something that the call came upon, such as a redirect.
-    pub fn permit<Op: Operation>(&self, op: Op) -> Result<Permit<Op>, leasehold_core::lease::gate::Denied> {
+    pub fn permit<Op: Operation>(&self, op: Op) -> Result<Permit<Op>, Denied> {
         let mut gate = self.gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.control.cancel.is_cancelled() {
             gate.cancel();
@@ -189,6 +196,15 @@ impl Line {
         let concluded = Concluded { at: self.world.clock.now(), call: self.call, outcome, cost };
         // A journal that takes no more is why the job ends, and says so itself.
         let _ = self.tape.conclude(concluded);
+    }
+
+    /// Whether a call that has waited for the disk may still begin.
+    fn may_begin(&self, expires_at: Option<Timestamp>) -> Result<(), Failure> {
+        match expires_at {
+            _ if self.control.cancel.is_cancelled() => Err(Denied::Cancelled.into()),
+            Some(at) if self.world.clock.now() >= at => Err(Denied::Expired(at).into()),
+            _ => Ok(()),
+        }
     }
 
     /// Does the work, unless the job's cancellation or the end of its lease comes first.
@@ -264,18 +280,17 @@ impl JobCtx {
                 (call, at, held, self.run(line, mark, repeat, work))
             }
             Begin::Again(begun) => {
-                let held = self.hold(&begun.reserved).unwrap_or_else(|_| CarveOut::default());
+                // Before its money is held, as it was then: it may be all there is.
                 let permit = op.and_then(|op| Ok(self.gate().permit(begun.at, op)?));
+                let held = self.hold(&begun.reserved).unwrap_or_else(|_| CarveOut::default());
                 let line = self.line((begun.call, begun.at), begun.reserved.clone(), streams);
-                let work: Work = match (repeat, permit) {
+                let undone = |failure, cost| -> Work { Box::pin(async { Err(Undone { failure, cost }) }) };
+                let work = match (repeat, permit) {
                     // Nothing of it runs before the tape is live, and then only if its end is not known.
                     (Repeat::Yes | Repeat::Resume, Ok(permit)) => work(permit, line.clone()),
-                    (Repeat::Yes | Repeat::Resume, Err(failure)) => Box::pin(async { Err(failure.into()) }),
-                    (Repeat::No, _) => {
-                        let cost = begun.reserved.clone();
-                        let failure = Failure::unknown("its answer had not come in");
-                        Box::pin(async { Err(Undone { failure, cost }) })
-                    }
+                    // It had begun, so it may have cost.
+                    (Repeat::Yes | Repeat::Resume, Err(failure)) => undone(failure, begun.reserved.clone()),
+                    (Repeat::No, _) => undone(Failure::unknown("its answer had not come in"), begun.reserved.clone()),
                 };
                 (begun.call, begun.at, held, self.run_again(line, repeat, work))
             }
@@ -341,10 +356,21 @@ impl JobCtx {
         Ok(known.is_ok_and(|known| std::mem::replace(&mut known.parted, true)))
     }
 
-    /// Ends what is under way when its agent is over.
+    /// Stops what is under way when its agent is over, and returns once nothing of it runs any more.
+    pub async fn stop_calls(&mut self) {
+        for call in self.calls.iter_mut().filter_map(|call| call.downcast_mut::<PendingCall>()) {
+            call.stop().await;
+        }
+    }
+
+    /// Writes down how calls ended that nobody waits for any more, and counts what they cost.
     pub fn end_calls(&mut self) {
-        self.calls = ResourceTable::new();
-        self.tape.give_up_all();
+        let mut calls = std::mem::replace(&mut self.calls, ResourceTable::new());
+        for call in calls.iter_mut().filter_map(|call| call.downcast_mut::<PendingCall>()) {
+            if let Some(end) = self.tape.abandon(call.call) {
+                self.gate().ledger_mut().charge(std::mem::take(&mut call.held), &end.cost);
+            }
+        }
     }
 
     /// A pending call of this interface.
@@ -394,9 +420,9 @@ impl JobCtx {
     }
 
     /// Does the work of a call that has begun.
-    fn run(&self, line: Line, mark: Mark, repeat: Repeat, work: Work) -> AbortHandle {
+    fn run(&self, line: Line, mark: Mark, repeat: Repeat, work: Work) -> JoinHandle<()> {
         let expires_at = self.accepted.authority.expires_at;
-        spawn(async move {
+        tokio::spawn(async move {
             // What must not be repeated has its outcome before a host stops in good order, or does not begin.
             let _begun = match repeat {
                 Repeat::No => Some(line.world.begin().await),
@@ -405,15 +431,19 @@ impl JobCtx {
             if line.journal.durable(mark).await.is_err() {
                 return;
             }
-            let result = line.race(expires_at, work).await;
+            let result = match line.may_begin(expires_at) {
+                Ok(()) => line.race(expires_at, work).await,
+                // Nothing of it took place.
+                Err(failure) => Err(failure.into()),
+            };
             line.conclude(result).await;
         })
     }
 
     /// Does the work of a call that began before, if its end is not in the journal.
-    fn run_again(&self, line: Line, repeat: Repeat, work: Work) -> AbortHandle {
+    fn run_again(&self, line: Line, repeat: Repeat, work: Work) -> JoinHandle<()> {
         let expires_at = self.accepted.authority.expires_at;
-        spawn(async move {
+        tokio::spawn(async move {
             line.tape.caught_up().await;
             if !line.tape.is_open(line.call) {
                 return;
@@ -429,10 +459,6 @@ impl JobCtx {
             line.conclude(result).await;
         })
     }
-}
-
-fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-    tokio::spawn(task).abort_handle()
 }
 
 fn too_many(max: usize) -> Error {
@@ -459,10 +485,13 @@ impl calls::HostPendingCall for JobCtx {
     async fn drop(&mut self, pending: Resource<PendingCall>) -> wasmtime::Result<()> {
         let Ok(known) = self.calls.get(&pending) else { return Ok(()) };
         let (number, operation, child) = (known.call, known.operation, self.child_of(known));
-        let was_open = self.tape.is_open(number);
         // A journal that takes no more ends the job.
         if let Ok(Some(end)) = self.tape.give_up(number).await {
-            if was_open && operation == delegate::OPERATION {
+            if let Ok(call) = self.calls.get_mut(&pending) {
+                call.stop().await;
+            }
+            // Once nothing can begin it any more; one that has ended is not concerned.
+            if operation == delegate::OPERATION {
                 self.cancel_child(child);
             }
             let _ = self.close(pending, &end).await;

@@ -23,8 +23,11 @@ use crate::{
 /// How many streams are looked at in one step when a host starts.
 const PAGE: usize = 256;
 
-/// How many of the newest records say how a job stands.
+/// How many of the newest records are looked at first to learn how a job stands.
 const TAIL: u64 = 64;
+
+/// How many times as many are looked at if those do not tell.
+const FURTHER: u64 = 8;
 
 /// The streams of limits begin with this.
 const LIMITS: &str = "limits/";
@@ -45,6 +48,8 @@ struct Tail {
     /// The call that was under way.
     in_flight: Option<Intent>,
     stops: u32,
+    /// Whether they say what the agent did last: what comes in of its calls may lie before that, and without bound.
+    tells: bool,
 }
 
 impl Tail {
@@ -52,6 +57,16 @@ impl Tail {
         let mut tail = Self::default();
         let mut begun = true;
         for record in records {
+            tail.tells |= matches!(
+                record,
+                Record::Accepted(_)
+                    | Record::Intent(_)
+                    | Record::Called(_)
+                    | Record::Void { .. }
+                    | Record::Begun(_)
+                    | Record::Event { .. }
+                    | Record::Observed(_)
+            );
             match record {
                 // The first run takes nothing up again.
                 Record::Accepted(_) => begun = false,
@@ -204,8 +219,13 @@ impl Jobs {
         };
         // Most jobs have ended, and their last record says so.
         let mut tail_of = tail(1).await?;
-        if tail_of.status.is_none() {
-            tail_of = tail(TAIL.max(u64::from(self.world.limits.replays_max).saturating_mul(4))).await?;
+        let mut count = TAIL.max(u64::from(self.world.limits.replays_max).saturating_mul(4));
+        while tail_of.status.is_none() {
+            tail_of = tail(count).await?;
+            if tail_of.tells || count >= end.get() {
+                break;
+            }
+            count = count.saturating_mul(FURTHER);
         }
         let tail = tail_of;
         if let Some(status) = tail.status {
@@ -348,7 +368,25 @@ mod tests {
             ),
             (vec![started(), ended()], Tail { status: Some(Status::Success), stops: 1, ..Tail::default() }),
         ] {
-            assert_eq!(Tail::of(records), expected);
+            let tells = records.iter().any(|record| {
+                !matches!(record, Record::Started { .. } | Record::Ended { .. } | Record::Resumed { .. })
+            });
+            assert_eq!(Tail::of(records), Tail { tells, ..expected });
         }
+    }
+
+    /// What comes in of calls may follow a change that was cut off, as much of it as there is.
+    #[test]
+    fn what_only_came_in_does_not_tell_what_the_agent_did_last() {
+        let at = Timestamp::from_millis(0);
+        let part = || {
+            let answer = leasehold_core::job::record::Answer::Json(Json::default());
+            Record::Part(leasehold_core::job::record::Part { at, call: 2, answer })
+        };
+        let intent = Intent { at, call: 3, operation: "fs.write".into(), args: Json::default(), before: None };
+        let newest: Vec<Record> = (0..100).map(|_| part()).collect();
+        assert!(!Tail::of(newest.clone()).tells);
+        let tail = Tail::of([Record::Intent(intent.clone())].into_iter().chain(newest));
+        assert!(tail.tells && tail.in_flight == Some(intent));
     }
 }

@@ -581,44 +581,50 @@ impl Tape {
         let mut state = self.state.lock().await;
         let state = &mut *state;
         if !self.pending().is_open(call) {
-            return Ok(self.pending().give_up(call));
+            return Ok(self.pending().take_end(call));
         }
         // Its end was written down before whatever the agent did next.
         let rest = match state.observed.is_empty() {
             true => self.front(state).await.map(describe),
             false => Some("another look".to_owned()),
         };
-        let mut end = self.pending().give_up(call);
-        if end.is_none() {
-            if let Some(expected) = rest {
-                match self.diverged(state, &expected, "that it wants no more of a call").await {}
-            }
-            self.go_live(state).await;
-            let concluded = self.dropped(call, "the agent wanted no more of it");
-            self.conclude(concluded.clone())?;
-            end = Some(concluded);
+        if let Some(end) = self.pending().take_end(call) {
+            return Ok(Some(end));
         }
-        Ok(end)
+        if let Some(expected) = rest {
+            match self.diverged(state, &expected, "that it wants no more of a call").await {}
+        }
+        self.go_live(state).await;
+        self.drop_call(call, "the agent wanted no more of it")
     }
 
-    /// Ends all calls of an agent that is over.
-    pub fn give_up_all(&self) {
-        if !self.is_live() {
-            return;
-        }
-        let open = self.pending().open();
-        for (call, _) in open {
+    /// Ends a call of an agent that is over, and says how it ended.
+    pub fn abandon(&self, call: u64) -> Option<Concluded> {
+        match self.is_live() {
             // A journal that takes no more is why the job ended, and says so itself.
-            let _ = self.conclude(self.dropped(call, "the job ended while it was under way"));
+            true => self.drop_call(call, "the job ended while it was under way").ok().flatten(),
+            false => self.pending().take_end(call),
         }
     }
 
-    /// The end of a call that was not waited for. Nobody knows what it did, so it costs all that was held for it.
-    fn dropped(&self, call: u64, why: &str) -> Concluded {
-        let code = ErrorCode::Cancelled;
-        let error = ToolError { code, message: why.to_owned(), retryable: code.retryable() };
-        let outcome = Outcome::Failed { error, code: "cancelled".to_owned() };
-        Concluded { at: self.clock.now(), call, outcome, cost: self.pending().reserved(call) }
+    /// Ends a call that nobody waits for, unless it has just ended by itself, and says how it ended. Of one that had
+    /// not ended nobody knows what it did, so it costs all that was held for it.
+    fn drop_call(&self, call: u64, why: &str) -> Result<Option<Concluded>, JournalError> {
+        let end = {
+            let mut pending = self.pending();
+            if pending.is_open(call) {
+                let code = ErrorCode::Cancelled;
+                let error = ToolError { code, message: why.to_owned(), retryable: code.retryable() };
+                let outcome = Outcome::Failed { error, code: "cancelled".to_owned() };
+                let cost = pending.reserved(call);
+                let concluded = Concluded { at: self.clock.now(), call, outcome, cost };
+                self.journal.append(&Record::Concluded(concluded.clone()))?;
+                pending.push(call, News::Over(concluded));
+            }
+            pending.take_end(call)
+        };
+        self.news.send_modify(|changes| *changes += 1);
+        Ok(end)
     }
 
     /// Writes down what came in of a live call and gives it to whoever waits, both or neither.

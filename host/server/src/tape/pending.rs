@@ -33,7 +33,6 @@ struct Call {
     /// With its place in the order of everything that came in.
     news: VecDeque<(u64, News)>,
     over: bool,
-    given_up: bool,
     /// Only its end is wanted.
     skips: bool,
     /// How many parts have come in.
@@ -44,8 +43,7 @@ struct Call {
 
 impl Pending {
     pub(super) fn begin(&mut self, call: u64, reserved: Budget) {
-        let call_under_way =
-            Call { news: VecDeque::new(), over: false, given_up: false, skips: false, parts: 0, reserved };
+        let call_under_way = Call { news: VecDeque::new(), over: false, skips: false, parts: 0, reserved };
         self.calls.insert(call, call_under_way);
     }
 
@@ -63,16 +61,13 @@ impl Pending {
         let Some(call) = self.calls.get_mut(&number).filter(|call| !call.over) else { return };
         if let News::Part(_) = &news {
             call.parts += 1;
-            if call.skips || call.given_up {
+            if call.skips {
                 return;
             }
         }
         self.arrived += 1;
         call.over = matches!(news, News::Over(_));
         call.news.push_back((self.arrived, news));
-        if call.over && call.given_up {
-            self.calls.remove(&number);
-        }
     }
 
     /// Which of `calls` had something first that the agent has not taken, as an index into them.
@@ -84,7 +79,7 @@ impl Pending {
 
     /// How many parts of a call wait for its agent, or `None` if it wants none.
     pub(super) fn waiting(&self, number: u64) -> Option<usize> {
-        let call = self.calls.get(&number).filter(|call| !call.over && !call.skips && !call.given_up)?;
+        let call = self.calls.get(&number).filter(|call| !call.over && !call.skips)?;
         Some(call.news.len())
     }
 
@@ -130,24 +125,18 @@ impl Pending {
         Some(news)
     }
 
-    /// Forgets a call whose agent wants no more of it; gives its end if that is known.
-    pub(super) fn give_up(&mut self, number: u64) -> Option<Concluded> {
-        let call = self.calls.get_mut(&number)?;
-        call.given_up = true;
-        let end = call.news.drain(..).find_map(|(_, news)| match news {
-            News::Over(concluded) => Some(concluded),
-            News::Part(_) => None,
-        });
-        if end.is_some() {
-            self.calls.remove(&number);
+    /// Forgets a call that is over, whatever else came in of it, and gives its end.
+    pub(super) fn take_end(&mut self, number: u64) -> Option<Concluded> {
+        match self.calls.get_mut(&number)?.news.pop_back()? {
+            (_, News::Over(end)) => {
+                self.calls.remove(&number);
+                Some(end)
+            }
+            part => {
+                self.calls.get_mut(&number)?.news.push_back(part);
+                None
+            }
         }
-        end
-    }
-
-    /// The calls that are not over, with what is held back for them.
-    pub(super) fn open(&self) -> Vec<(u64, Budget)> {
-        let open = self.calls.iter().filter(|(_, call)| !call.over);
-        open.map(|(number, call)| (*number, call.reserved.clone())).collect()
     }
 
     pub(super) fn reserved(&self, call: u64) -> Budget {
@@ -161,9 +150,13 @@ mod tests {
 
     use super::*;
 
-    fn over(call: u64) -> News {
+    fn over_of(call: u64) -> Concluded {
         let outcome = Outcome::Done { summary: Json::default(), answer: None };
-        News::Over(Concluded { at: Timestamp::from_millis(0), call, outcome, cost: Budget::new() })
+        Concluded { at: Timestamp::from_millis(0), call, outcome, cost: Budget::new() }
+    }
+
+    fn over(call: u64) -> News {
+        News::Over(over_of(call))
     }
 
     fn part() -> News {
@@ -203,9 +196,11 @@ mod tests {
         pending.push(1, over(1));
         pending.push(1, part());
         assert_eq!((pending.take(1), pending.take(1)), (Some(over(1)), None));
-        assert_eq!(pending.give_up(2), None);
-        assert!(pending.is_open(2), "until its end is written down");
+        pending.push(2, part());
+        assert_eq!(pending.take_end(2), None);
+        assert!(pending.is_open(2) && pending.waiting(2) == Some(1), "a part is no end");
         pending.push(2, over(2));
+        assert_eq!((pending.take_end(2), pending.take_end(2)), (Some(over_of(2)), None));
         assert!(!pending.is_open(2) && pending.is_empty() && pending.first(&[2]).is_none());
     }
 }

@@ -6,6 +6,7 @@ use std::{
     hash::BuildHasher,
     io::{self, Read},
     net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
+    process, thread,
     time::{Instant, SystemTime},
 };
 
@@ -27,6 +28,27 @@ pub fn report() -> Value {
         "tcp_listen": answer(TcpListener::bind("127.0.0.1:0").map(|_| "bound")),
         "udp_bind": answer(UdpSocket::bind("0.0.0.0:0").map(|_| "bound")),
         "dns": answer("localhost:80".to_socket_addrs().map(Iterator::count)),
+        "dns_public": answer("example.com:80".to_socket_addrs().map(Iterator::count)),
+        "tcp_connect_v6": answer(TcpStream::connect("[::1]:80").map(|_| "connected")),
+        "tcp_listen_v6": answer(TcpListener::bind("[::1]:0").map(|_| "bound")),
+        "udp_bind_v6": answer(UdpSocket::bind("[::]:0").map(|_| "bound")),
+        "metadata": answer(fs::metadata("/").map(|_| "seen")),
+        "symlink_metadata": answer(fs::symlink_metadata("/etc").map(|_| "seen")),
+        "canonicalize": answer(fs::canonicalize("/etc").map(|path| path.display().to_string())),
+        "read_link": answer(fs::read_link("/proc/self/exe").map(|path| path.display().to_string())),
+        "create": answer(fs::File::create("/tmp/escaped").map(|_| "created")),
+        "append": answer(fs::OpenOptions::new().append(true).create(true).open("/tmp/escaped").map(|_| "opened")),
+        "create_dir": answer(fs::create_dir("/tmp/escaped").map(|()| "created")),
+        "create_dir_all": answer(fs::create_dir_all("/tmp/escaped/deeper").map(|()| "created")),
+        "remove_file": answer(fs::remove_file("/etc/passwd").map(|()| "removed")),
+        "remove_dir": answer(fs::remove_dir("/tmp").map(|()| "removed")),
+        "remove_dir_all": answer(fs::remove_dir_all("/tmp").map(|()| "removed")),
+        "rename": answer(fs::rename("/etc/passwd", "/tmp/escaped").map(|()| "renamed")),
+        "hard_link": answer(fs::hard_link("/etc/passwd", "/tmp/escaped").map(|()| "linked")),
+        "copy": answer(fs::copy("/etc/passwd", "/tmp/escaped")),
+        "current_exe": answer(env::current_exe().map(|path| path.display().to_string())),
+        "spawn": answer(process::Command::new("/bin/sh").spawn().map(|_| "spawned")),
+        "thread": answer(thread::Builder::new().spawn(|| ()).map(|_| "spawned")),
     })
 }
 

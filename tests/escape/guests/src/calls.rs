@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use leasehold_agent::{
     Error,
-    bindings::{calls::PendingCall, delegate, model, net, tool},
+    bindings::{self, calls::PendingCall, delegate, model, net, tool},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::deed::Forged;
 
 /// A call to start.
 #[derive(Debug, Deserialize)]
@@ -141,6 +143,21 @@ fn response(response: net::Response) -> Value {
         "headers": response.headers.iter().map(text).collect::<Vec<_>>(),
         "body": String::from_utf8_lossy(&response.body),
     })
+}
+
+/// Hands the host a handle that it never gave.
+pub fn forge(handle: u32, how: Forged) -> Result<Value, Error> {
+    // SAFETY: a handle is a number to the guest; that this one is nobody's is the host's to find out.
+    let call = unsafe { PendingCall::from_handle(handle) };
+    match how {
+        Forged::Ask => Ok(json!({ "call_id": call.call_id() })),
+        Forged::Wait => Ok(json!({ "first": bindings::calls::wait_any(&[&call], Some(1))? })),
+        Forged::Finish => Started::Fetch(call).finish(),
+        Forged::Drop => {
+            drop(call);
+            Ok(Value::Null)
+        }
+    }
 }
 
 /// What the lease shows of tools and models.

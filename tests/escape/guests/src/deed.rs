@@ -154,6 +154,8 @@ pub enum Deed {
     },
     /// Gives the tools and models that the lease covers.
     Offers,
+    /// Uses a call that nobody started, as if it had this handle.
+    ForgeHandle { handle: u32, how: Forged },
     /// Has a task done by another agent that does this same deed: a delegation without end.
     DelegateForEver { lease: BTreeMap<String, Vec<String>> },
 
@@ -169,6 +171,16 @@ pub enum Deed {
         #[serde(default = "twenty")]
         poll_ms: u64,
     },
+}
+
+/// What is done with a call that is none.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forged {
+    Ask,
+    Wait,
+    Finish,
+    Drop,
 }
 
 /// Where a big argument goes.

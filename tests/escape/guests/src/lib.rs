@@ -65,6 +65,7 @@ fn perform(deed: Deed) -> Result<Value, Error> {
         Deed::Remove { path } => fs::remove(path).map(Value::from),
         Deed::StatMany { path, count } => Ok(stat_many(&path, count)),
 
+        Deed::ForgeHandle { handle, how } => calls::forge(handle, how),
         Deed::Calls { start, then, patience_ms } => calls::perform(start, then, patience_ms),
         Deed::Offers => calls::offers(),
         Deed::DelegateForEver { lease } => {
