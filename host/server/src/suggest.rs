@@ -580,6 +580,7 @@ mod tests {
             key: None,
             ordinal: 0,
             first_seq: None,
+            credentials: Vec::new(),
         }))
     }
 
