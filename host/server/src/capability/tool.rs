@@ -66,14 +66,14 @@ impl JobCtx {
             false => Repeat::No,
         };
         let (asked_for, checks) = (arguments.clone(), std::sync::Arc::clone(tools));
-        let deadline = self.accepted.authority.expires_at;
         let work = move |permit: Permit<CallTool>, line: Line| -> Work {
             Box::pin(async move {
                 let call = Call {
                     job_id: line.job_id.to_string(),
                     call_id: call_id(line.call),
                     traceparent: Some(line.traceparent()),
-                    deadline,
+                    // The end of the lease stops the call from outside, and is told as what it is.
+                    deadline: None,
                     // Whoever wants no more of a call drops it.
                     cancelled: CancellationToken::new(),
                 };
