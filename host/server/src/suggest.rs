@@ -580,7 +580,6 @@ mod tests {
             key: None,
             ordinal: 0,
             first_seq: None,
-            credentials: Vec::new(),
         }))
     }
 
