@@ -243,7 +243,8 @@ impl Tree {
                 self.take(at, Step::Debit(self.currency(random), value), tally);
             }
             2 | 3 => {
-                let price = Amount::new(self.currency(random), self.money.amount(random, 3_000)).unwrap();
+                let price = Amount::new(self.currency(random), self.money.amount(random, 3_000))
+                    .expect("it is no cost below zero");
                 self.take(at, Step::Reserve(price), tally);
             }
             4..=6 => {
@@ -435,7 +436,7 @@ impl Money {
 }
 
 fn currency(text: &str) -> Currency {
-    Currency::parse(text).unwrap()
+    Currency::parse(text).expect("it is one")
 }
 
 /// An exact sum of decimals: whole units, and units of 10^-28.
