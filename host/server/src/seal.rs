@@ -41,7 +41,7 @@ pub struct Seal {
     pub key: KeyId,
     /// The link, in hexadecimal digits.
     pub hash: String,
-    /// Ed25519 over [`statement`], in hexadecimal digits.
+    /// Ed25519 over `statement`, in hexadecimal digits.
     pub signature: String,
 }
 
