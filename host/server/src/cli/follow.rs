@@ -191,11 +191,19 @@ impl View {
             "progress" => self.progress(body),
             "metric" => self.metric(body),
             "tool_call" => {
-                let target = ["path", "url", "name"].iter().find_map(|key| body["args"][key].as_str());
+                let target =
+                    ["path", "url", "name", "agent", "model"].iter().find_map(|key| body["args"][key].as_str());
                 let call = format!("{} {}", text("tool"), clean(target.unwrap_or_default()));
                 self.calls.insert(text("call_id"), call);
             }
             "tool_result" => self.call(body),
+            "delegate" => {
+                let child = format!("{} as {}", text("agent"), text("child_job_id"));
+                let budget = body["lease"]["cost.budget"].as_array().into_iter().flatten();
+                let budget: String =
+                    budget.filter_map(Value::as_str).map(|amount| format!("  {}", clean(amount))).collect();
+                self.say(&format!("{:>9}  {child}{}", style("delegate").cyan(), style(budget).dim()));
+            }
             "artifact_ref" => self.say(&format!("{:>9}  {}", style("artifact").cyan(), text("uri"))),
             "result_chunk" => {}
             other => self.say(&format!("{:>9}  {}", style(clean(other)).cyan(), clean(&body.to_string()))),
