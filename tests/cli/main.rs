@@ -2,6 +2,7 @@
 
 mod audit;
 mod client;
+mod credentials;
 mod itself;
 mod journal;
 mod lease;

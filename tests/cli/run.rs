@@ -94,6 +94,16 @@ async fn a_path_outside_the_lease_is_denied_and_shown() {
 }
 
 #[tokio::test]
+async fn what_the_lease_covers_and_is_not_there_has_failed_and_was_not_denied() {
+    let dir = workspace();
+    let input = r#"{"path": "/workspace", "try_outside": "/workspace/none"}"#;
+    let ran = summarize(&dir, &["--input", input]).await.exits(code::SUCCESS);
+    assert!(!ran.stderr.contains("denied "), "{}", ran.stderr);
+    let ran = ran.complains("failed  fs.read /workspace/none  INVALID_REQUEST: ");
+    let _ = ran.complains(" 0 denied, 1 failed)");
+}
+
+#[tokio::test]
 async fn a_job_that_fails_is_exit_code_one_and_says_why() {
     for (args, why) in [
         (vec!["run", &agent("summarize-files"), "--input", r#"{"path": "/workspace"}"#], "PERMISSION_DENIED"),

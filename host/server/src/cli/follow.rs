@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use console::style;
+use console::{StyledObject, style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -40,14 +40,30 @@ pub struct View {
 struct Counts {
     allowed: u64,
     denied: u64,
-    /// The first denials, since they may have scrolled away.
-    denials: Vec<String>,
+    failed: u64,
+    /// The first calls that did not succeed, since they may have scrolled away: how each ended, and what it was.
+    lost: Vec<(StyledObject<&'static str>, String)>,
     /// What is left of each currency.
     left: BTreeMap<String, String>,
 }
 
-/// How many denials the end of a job names again.
-const DENIALS_SHOWN: usize = 5;
+/// How many calls without success the end of a job names again.
+const LOST_SHOWN: usize = 5;
+
+/// The codes by which a lease says no; with any other a call was allowed, and failed (ARCP §9.3 to §9.6).
+const DENIALS: [&str; 4] = ["PERMISSION_DENIED", "LEASE_SUBSET_VIOLATION", "LEASE_EXPIRED", "BUDGET_EXHAUSTED"];
+
+impl Counts {
+    /// The calls of the job in brackets, if there were any.
+    fn shown(&self) -> String {
+        let Self { allowed, denied, failed, .. } = self;
+        match (allowed, denied, failed) {
+            (0, 0, 0) => String::new(),
+            (_, _, 0) => format!(" (calls: {allowed} allowed, {denied} denied)"),
+            _ => format!(" (calls: {allowed} allowed, {denied} denied, {failed} failed)"),
+        }
+    }
+}
 
 impl View {
     /// Begins a view; `output` gets the result instead of standard output.
@@ -131,11 +147,7 @@ impl View {
         let payload = &frame.payload;
         let status = payload["final_status"].as_str().unwrap_or("error").to_owned();
         if !self.as_json {
-            let Counts { allowed, denied, .. } = self.counts;
-            let calls = match (allowed, denied) {
-                (0, 0) => String::new(),
-                (allowed, denied) => format!(" (calls: {allowed} allowed, {denied} denied)"),
-            };
+            let calls = self.counts.shown();
             let mark = if status == "success" { style(&status).green() } else { style(&status).red() };
             self.say(&format!("{}{calls}", mark.bold()));
             if let Some(message) = payload["message"].as_str() {
@@ -145,8 +157,8 @@ impl View {
             if let Some(summary) = payload["summary"].as_str() {
                 self.say(&format!("  {}", clean(summary)));
             }
-            for denial in &self.counts.denials {
-                self.say(&format!("  {} {denial}", style("denied").red()));
+            for (how, call) in &self.counts.lost {
+                self.say(&format!("  {how} {call}"));
             }
             for (unit, left) in &self.counts.left {
                 self.say(&format!("  {} {unit} {left} left", style("budget").yellow()));
@@ -210,18 +222,25 @@ impl View {
         }
     }
 
-    /// A capability call: allowed or denied, and why.
+    /// A capability call: allowed, denied or failed, and why.
     fn call(&mut self, body: &Value) {
         let call = self.calls.remove(body["call_id"].as_str().unwrap_or_default()).unwrap_or_default();
         match body.get("error") {
             Some(error) => {
-                self.counts.denied += 1;
                 let code = clean(error["code"].as_str().unwrap_or_default());
                 let message = clean(error["message"].as_str().unwrap_or_default());
-                if self.counts.denials.len() < DENIALS_SHOWN {
-                    self.counts.denials.push(format!("{call}  {code}: {message}"));
+                let how = if DENIALS.contains(&code.as_str()) {
+                    self.counts.denied += 1;
+                    style("denied").red()
+                } else {
+                    self.counts.failed += 1;
+                    style("failed").yellow()
+                };
+                let call = format!("{call}  {code}: {message}");
+                self.say(&format!("{:>9}  {call}", how.clone().bold()));
+                if self.counts.lost.len() < LOST_SHOWN {
+                    self.counts.lost.push((how, call));
                 }
-                self.say(&format!("{:>9}  {call}  {code}: {message}", style("denied").red().bold()));
             }
             None => {
                 self.counts.allowed += 1;
