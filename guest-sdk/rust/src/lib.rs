@@ -54,3 +54,8 @@ pub mod tool;
 pub use agent::{answer, report_panics};
 pub use error::{Error, ErrorCode};
 pub use time::Timestamp;
+
+/// The tutorial's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Tutorial;
