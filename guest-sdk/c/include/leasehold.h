@@ -1,9 +1,9 @@
 /*
  * Leasehold agents in C.
  *
- * An agent is one function from an input to a result. It is built as a WebAssembly component, and it reaches nothing but
- * what its job's lease grants (ARCP §9): libc finds no files, no network and no environment. What the host offers is
- * below, and a refusal is an `lh_error`, never a crash.
+ * An agent is one function from an input to a result. It is built as a WebAssembly component, and it reaches nothing
+ * but what its job's lease grants (ARCP §9): libc finds no files, no network and no environment. What the host offers
+ * is below, and a refusal is an `lh_error`, never a crash.
  *
  *     #include <leasehold.h>
  *
@@ -45,7 +45,7 @@ extern "C" {
 #define LH_MUST_USE __attribute__((__warn_unused_result__))
 #define LH_PRINTF(format, arguments) __attribute__((__format__(__printf__, format, arguments)))
 
-/* ---- Texts ------------------------------------------------------------------------------------------------------ */
+/* ---- Texts --------------------------------------------------------------------------------------------- */
 
 /*
  * A run of bytes; a text is one in UTF-8.
@@ -124,7 +124,7 @@ void lh_text_addf(lh_text *text, const char *format, ...) LH_PRINTF(2, 3);
 /* Gives what was put together so far. It refers to the text, and is good until something is added. */
 lh_str lh_text_str(const lh_text *text);
 
-/* ---- Memory ----------------------------------------------------------------------------------------------------- */
+/* ---- Memory -------------------------------------------------------------------------------------------- */
 
 /* Gives `size` bytes of the job's memory, zeroed and aligned for anything. Never NULL. */
 void *lh_alloc(size_t size);
@@ -151,7 +151,7 @@ lh_scope lh_enter(void);
 /* Ends a scope and frees what was given in it. */
 void lh_leave(lh_scope scope);
 
-/* ---- Errors ----------------------------------------------------------------------------------------------------- */
+/* ---- Errors -------------------------------------------------------------------------------------------- */
 
 /* Why the host refused or could not do something. The names are spelt by `lh_code_name`. */
 typedef enum lh_code {
@@ -221,7 +221,7 @@ lh_error lh_leave_with(lh_scope scope, lh_error error) LH_MUST_USE;
  */
 void lh_panic(const char *format, ...) LH_PRINTF(1, 2) __attribute__((__noreturn__));
 
-/* ---- JSON ------------------------------------------------------------------------------------------------------- */
+/* ---- JSON ---------------------------------------------------------------------------------------------- */
 
 /*
  * A JSON value (RFC 8259), in the job's memory.
@@ -319,7 +319,7 @@ lh_json *lh_json_set_n(lh_json *object, lh_str name, lh_json *value);
 /* Adds a value to the end of an array, and gives the array back. As `lh_json_set` otherwise. */
 lh_json *lh_json_push(lh_json *array, lh_json *value);
 
-/* ---- The agent -------------------------------------------------------------------------------------------------- */
+/* ---- The agent ----------------------------------------------------------------------------------------- */
 
 /*
  * What an agent is: takes the `input` of `job.submit` (ARCP §7.1), gives its result, or an error that ends the job.
@@ -366,7 +366,7 @@ lh_error lh_input_int_opt(const lh_json *input, const char *name, int64_t *value
 lh_error lh_input_uint_opt(const lh_json *input, const char *name, uint64_t *value) LH_MUST_USE;
 lh_error lh_input_double_opt(const lh_json *input, const char *name, double *value) LH_MUST_USE;
 
-/* ---- Events (ARCP §8.2): need no grant --------------------------------------------------------------------------- */
+/* ---- Events (ARCP §8.2): need no grant ----------------------------------------------------------------- */
 
 /*
  * Log what printf would print. The host stores an event before anyone sees it, cuts texts at its limit (default
@@ -401,7 +401,7 @@ lh_error lh_artifact(lh_str uri, lh_str content_type, uint64_t size, lh_str sha2
 /* Emits an event of the agent's own kind, `x-vendor.<vendor>.<name>`, whose body is an object. */
 lh_error lh_vendor(lh_str kind, const lh_json *body) LH_MUST_USE;
 
-/* ---- Metrics (ARCP §8.2, §9.6): need no grant -------------------------------------------------------------------- */
+/* ---- Metrics (ARCP §8.2, §9.6): need no grant ---------------------------------------------------------- */
 
 /* A name and a value. */
 typedef struct lh_pair {
@@ -431,7 +431,7 @@ lh_str lh_decimal(double value);
  */
 int lh_decimal_compare(lh_str a, lh_str b);
 
-/* ---- Output: a result too large to return (ARCP §8.4); needs no grant --------------------------------------------- */
+/* ---- Output: a result too large to return (ARCP §8.4); needs no grant ---------------------------------- */
 
 /*
  * Add to the result, as text or as bytes, which do not mix. `too-large` over the host's limit (default 256 MiB),
@@ -464,7 +464,7 @@ lh_error lh_writer_flush(lh_writer *writer) LH_MUST_USE;
 /* Hands over the rest and ends the result. */
 lh_error lh_writer_finish(lh_writer *writer) LH_MUST_USE;
 
-/* ---- The job: needs no grant ------------------------------------------------------------------------------------- */
+/* ---- The job: needs no grant --------------------------------------------------------------------------- */
 
 /* Gives the job's id, `job_` and a ULID (ARCP §7.1). */
 lh_str lh_job_id(void);
@@ -513,7 +513,7 @@ lh_error lh_job_sleep(uint64_t millis) LH_MUST_USE;
 /* Reads an instant as the host writes it, in milliseconds since 1970; false for a text of another form. */
 bool lh_timestamp_millis(lh_str timestamp, int64_t *millis);
 
-/* ---- Files: `fs.read` and `fs.write` (ARCP §9.2) ------------------------------------------------------------------ */
+/* ---- Files: `fs.read` and `fs.write` (ARCP §9.2) ------------------------------------------------------- */
 
 /*
  * A path is absolute and names a place in the job's own tree. `//` and `.` collapse; `..` and symbolic links are
@@ -616,14 +616,14 @@ typedef lh_error (*lh_visit)(void *context, const lh_entry *entry, bool *skip);
  */
 lh_error lh_fs_walk(lh_str path, lh_visit visit, void *context) LH_MUST_USE;
 
-/* ---- Calls under way --------------------------------------------------------------------------------------------- */
+/* ---- Calls under way ----------------------------------------------------------------------------------- */
 
 /*
  * A call that goes on meanwhile, made by a `…_start`, `…_open`, `…_stream` or `…_watch`, and all zeros for none.
  *
- * It is owned by who started it: `…_finish` waits for its end and uses it up, also when it fails; `lh_call_drop` gives it
- * up. Copies name the same call, and are `invalid-request` once it is used up. What is under way when the agent returns
- * is given up. An agent has at most the host's number of calls under way (default 128).
+ * It is owned by who started it: `…_finish` waits for its end and uses it up, also when it fails; `lh_call_drop` gives
+ * it up. Copies name the same call, and are `invalid-request` once it is used up. What is under way when the agent
+ * returns is given up. An agent has at most the host's number of calls under way (default 128).
  */
 typedef struct lh_call {
     int32_t handle;
@@ -648,7 +648,7 @@ void lh_call_drop(lh_call *call);
  */
 lh_error lh_wait_any(const lh_call *calls, size_t count, uint64_t timeout_ms, size_t *index) LH_MUST_USE;
 
-/* ---- HTTP: `net.fetch` (ARCP §9.2) --------------------------------------------------------------------------------- */
+/* ---- HTTP: `net.fetch` (ARCP §9.2) --------------------------------------------------------------------- */
 
 typedef struct lh_headers {
     lh_pair *ptr;
@@ -686,8 +686,8 @@ lh_error lh_request_json(lh_request *request, const lh_json *body) LH_MUST_USE;
 lh_error lh_net_get(lh_str url, lh_response *response) LH_MUST_USE;
 
 /*
- * Sends a request and waits for the whole response. Needs `net.fetch` on the URL. `timeout`, `too-large` over the host's
- * limit (default 16 MiB), `internal-error` if nobody answers.
+ * Sends a request and waits for the whole response. Needs `net.fetch` on the URL. `timeout`, `too-large` over the
+ * host's limit (default 16 MiB), `internal-error` if nobody answers.
  */
 lh_error lh_net_send(const lh_request *request, lh_response *response) LH_MUST_USE;
 
@@ -712,7 +712,7 @@ lh_error lh_response_json(const lh_response *response, lh_json **value) LH_MUST_
 /* Makes an `internal-error` of a status that is not one of 200 to 299. */
 lh_error lh_response_ok(const lh_response *response) LH_MUST_USE;
 
-/* ---- Tools: `tool.call` (ARCP §9.2) --------------------------------------------------------------------------------- */
+/* ---- Tools: `tool.call` (ARCP §9.2) -------------------------------------------------------------------- */
 
 typedef struct lh_tool {
     lh_str name; /* such as `search.web` */
@@ -730,8 +730,8 @@ typedef struct lh_tools {
 lh_error lh_tool_list(lh_tools *tools) LH_MUST_USE;
 
 /*
- * Calls a tool with an object of arguments (NULL is `{}`). Needs `tool.call` on `name`. `not-found`; `invalid-request` if
- * the arguments do not fit its schema; `budget-exhausted` if its price is more than what is left; `internal-error` in
+ * Calls a tool with an object of arguments (NULL is `{}`). Needs `tool.call` on `name`. `not-found`; `invalid-request`
+ * if the arguments do not fit its schema; `budget-exhausted` if its price is more than what is left; `internal-error` in
  * the tool's own words if it fails; `timeout`.
  */
 lh_error lh_tool_call(lh_str name, const lh_json *arguments, lh_json **answer) LH_MUST_USE;
@@ -742,7 +742,7 @@ lh_error lh_tool_start(lh_str name, const lh_json *arguments, lh_call *call) LH_
 /* Waits for what `lh_tool_start` began. */
 lh_error lh_tool_finish(lh_call *call, lh_json **answer) LH_MUST_USE;
 
-/* ---- Models: `model.use` (ARCP §9.7) --------------------------------------------------------------------------------- */
+/* ---- Models: `model.use` (ARCP §9.7) ------------------------------------------------------------------- */
 
 /* Gives the models that this lease covers, by name. Needs no grant. */
 lh_error lh_model_list(lh_strs *models) LH_MUST_USE;
@@ -752,8 +752,8 @@ lh_error lh_model_ask(lh_str model, lh_str question, lh_str *answer) LH_MUST_USE
 
 /*
  * Asks a model. `request` is the body of an OpenAI chat completion, without `model` and `stream`, and so is the answer.
- * Needs `model.use` on `model`. `not-found`; `invalid-request` naming the field; `budget-exhausted` if it might cost more
- * than is left; `internal-error` if the model's provider fails; `timeout`.
+ * Needs `model.use` on `model`. `not-found`; `invalid-request` naming the field; `budget-exhausted` if it might cost
+ * more than is left; `internal-error` if the model's provider fails; `timeout`.
  */
 lh_error lh_model_complete(lh_str model, const lh_json *request, lh_json **answer) LH_MUST_USE;
 
@@ -775,7 +775,7 @@ lh_error lh_model_next_text(lh_call call, lh_str *words) LH_MUST_USE;
 /* Gives the text of an answer's first choice; none if it has none. */
 lh_str lh_model_text(const lh_json *answer);
 
-/* ---- Delegation: `agent.delegate` (ARCP §9.4, §10) -------------------------------------------------------------------- */
+/* ---- Delegation: `agent.delegate` (ARCP §9.4, §10) ----------------------------------------------------- */
 
 /* A task for another agent; make one with `lh_task_of`. It refers to what is put into it. */
 typedef struct lh_task {
@@ -796,8 +796,8 @@ void lh_task_grant(lh_task *task, lh_str name_space, lh_str pattern);
 void lh_task_budget(lh_task *task, lh_str amount);
 
 /*
- * Has a task done and waits for its result. Needs `agent.delegate` on the agent. `lease-subset-violation` if it asks for
- * more than this job may, `agent-not-available`, `budget-exhausted`; or the error with which the other job ended.
+ * Has a task done and waits for its result. Needs `agent.delegate` on the agent. `lease-subset-violation` if it asks
+ * for more than this job may, `agent-not-available`, `budget-exhausted`; or the error with which the other job ended.
  */
 lh_error lh_delegate_run(const lh_task *task, lh_json **result) LH_MUST_USE;
 
@@ -816,7 +816,7 @@ lh_error lh_delegate_job_id(lh_call call, lh_str *id) LH_MUST_USE;
 /* Waits for the next event of that job, as `{"kind", "ts", "body"}`; NULL once it has ended. */
 lh_error lh_delegate_next_event(lh_call call, lh_json **event) LH_MUST_USE;
 
-/* ---- Finishing several calls ------------------------------------------------------------------------------------------- */
+/* ---- Finishing several calls --------------------------------------------------------------------------- */
 
 /* How a call ended. */
 typedef struct lh_outcome {

@@ -44,7 +44,7 @@ lh_error lhi_error(agent_error_t error);
 agent_string_t lhi_show(lh_str str);
 agent_list_u8_t lhi_show_bytes(lh_str bytes);
 
-/* Checks that a text is UTF-8 before the host sees it: the host ends an agent that says it hands over a text and does not. */
+/* Checks that a text is UTF-8 before the host sees it, which ends an agent whose texts are something else. */
 lh_error lhi_check(lh_str str, const char *what) LH_MUST_USE;
 
 /* Gives a text that is UTF-8: `str` itself, or a copy with U+FFFD for each byte that is not. */

@@ -98,8 +98,8 @@ bool lh_timestamp_millis(lh_str timestamp, int64_t *millis) {
     if (month < 1 || month > 12 || day < 1 || day > 31 || numbers[3] > 23 || numbers[4] > 59 || numbers[5] > 60) {
         return false;
     }
-    // The year is taken to begin in March, so that the leap day comes last and the months before any month have a length
-    // that one line can say. Four hundred years are added so that nothing is divided that is negative.
+    // The year is taken to begin in March, so that the leap day comes last and the months before any month have a
+    // length that one line can say. Four hundred years are added so that nothing is divided that is negative.
     year += 400 - (month <= 2);
     month = month > 2 ? month - 3 : month + 9;
     int64_t days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719468 - 146097;

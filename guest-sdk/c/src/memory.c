@@ -122,8 +122,8 @@ void lh_panic(const char *format, ...) {
 #ifdef __wasm__
 /*
  * Where the host puts what it gives. The generated one is weak; this one adds a NUL to each block, so that texts of the
- * host end as libc likes them to. The host is in the middle of a call here: nothing may be said, so running out of memory
- * is a trap.
+ * host end as libc likes them to. The host is in the middle of a call here: nothing may be said, so running out of
+ * memory is a trap.
  */
 __attribute__((__export_name__("cabi_realloc"))) void *cabi_realloc(void *ptr, size_t old, size_t align, size_t size) {
     (void)old;

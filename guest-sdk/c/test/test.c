@@ -187,7 +187,9 @@ static void a_text_is_at_most_128_levels_deep(void) {
 
 static void values_are_found_and_what_is_missing_is_null(void) {
     lh_json *value;
-    OK(lh_json_parse(LH("{\"a\":[10,{\"b\":\"x\\u0000y\"}],\"a/b\":1,\"m~n\":2,\"\":3,\"a\":[20,{\"b\":\"z\"}]}"), &value));
+    OK(lh_json_parse(
+        LH("{\"a\":[10,{\"b\":\"x\\u0000y\"}],\"a/b\":1,\"m~n\":2,\"\":3,\"a\":[20,{\"b\":\"z\"}]}"),
+        &value));
     int64_t number = 0;
     CHECK(lh_json_to_int(lh_json_find(value, "/a/0"), &number) && number == 20); // the last of a name counts
     IS(lh_json_text(lh_json_find(value, "/a/1/b")), "z");
@@ -195,7 +197,8 @@ static void values_are_found_and_what_is_missing_is_null(void) {
     CHECK(lh_json_to_int(lh_json_find(value, "/m~0n"), &number) && number == 2);
     CHECK(lh_json_to_int(lh_json_find(value, "/"), &number) && number == 3);
     CHECK(lh_json_find(value, "") == value);
-    static const char *const nothing[] = { "a", "/b", "/a/2", "/a/-1", "/a/00", "/a/", "/a/0/0", "/a/99999999999999999999" };
+    static const char *const nothing[] = { "a",   "/b",    "/a/2", "/a/-1",
+                                           "/a/", "/a/00", "/a/0/0", "/a/99999999999999999999" };
     for (size_t i = 0; i < sizeof nothing / sizeof nothing[0]; i++) {
         check(lh_json_find(value, nothing[i]) == NULL, __LINE__, nothing[i]);
     }
