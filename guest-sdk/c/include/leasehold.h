@@ -83,7 +83,7 @@ static inline lh_str lh_str_of(const char *string) {
 /* No text, where one is optional. */
 #define LH_NONE lh_str_n(NULL, 0)
 
-/* A text in a printf: `lh_info("read " LH_FMT, LH_ARG(path))`. Prints up to the first NUL. */
+/* A text in a printf: `lh_info("read " LH_FMT, LH_ARG(path))`. Prints up to the first NUL; looks at `str` thrice. */
 #define LH_FMT "%.*s"
 #define LH_ARG(str) (int)(str).len, (str).ptr == NULL ? "" : (str).ptr
 
@@ -104,7 +104,7 @@ lh_str lh_copy(lh_str str);
 /* Makes a text as printf would, in the job's memory. */
 lh_str lh_format(const char *format, ...) LH_PRINTF(1, 2);
 
-/* A text that is put together bit by bit. Make one with `lh_text_new`. */
+/* A text that is put together bit by bit. Make one with `lh_text_new`; of its copies only one is added to. */
 typedef struct lh_text {
     char *ptr;
     size_t len;
