@@ -1,0 +1,3 @@
+module leasehold.dev/agent
+
+go 1.25
