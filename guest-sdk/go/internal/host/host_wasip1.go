@@ -308,17 +308,12 @@ func with[T any](call *Call, use func(*leasehold_agent_calls.PendingCall) types.
 }
 
 func finish[T any](call *Call, end func(*leasehold_agent_calls.PendingCall) types.Result[T, failure]) (T, error) {
-	pending := call.pending
-	if pending != nil {
-		// The id is for people who look at it after the end.
-		call.ID()
-	}
 	value, err := with(call, end)
 	call.pending = nil
 	return value, err
 }
 
-// ID gives the call's id.
+// ID gives the call's id; after its end only if it was asked for before.
 func (c *Call) ID() string {
 	if c.id == "" && c.pending != nil {
 		c.id = cross(c.pending.CallId)

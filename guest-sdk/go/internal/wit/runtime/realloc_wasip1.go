@@ -64,7 +64,7 @@ func reallocateEarly(align, size uintptr) unsafe.Pointer {
 	base := uintptr(unsafe.Pointer(&early))
 	begin := (base+earlyUsed+align-1)&^(align-1) - base
 	if begin+size > earlySize {
-		return unsafe.Pointer(^uintptr(0)) // out of bounds: the host ends the agent
+		return unsafe.Add(unsafe.Pointer(nil), -1) // out of bounds: the host ends the agent
 	}
 	earlyUsed = begin + size
 	return unsafe.Add(unsafe.Pointer(&early), begin)
