@@ -99,11 +99,24 @@ func messageOf(err error) string {
 func guarded[In, Out any](input string, run func(context.Context, In) (Out, error)) (result string, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			host.Log(host.LevelError, fmt.Sprintf("panic: %v\n\n%s", reason, debug.Stack()))
+			host.Log(host.LevelError, fmt.Sprintf("panic: %v\n%s", reason, ownFrames(string(debug.Stack()))))
 			err = Errorf(InternalError, "panic: %v", reason)
 		}
 	}()
 	return answer(newContext(), input, run)
+}
+
+// ownFrames leaves out of a stack what is not the agent's: how the panic came to
+// be recovered before its frames, and how the agent came to be called after them.
+func ownFrames(stack string) string {
+	if _, after, ok := strings.Cut(stack, "\npanic("); ok {
+		// The line of panic itself, and the place in Go's runtime below it.
+		if parts := strings.SplitN(after, "\n", 3); len(parts) == 3 {
+			stack = parts[2]
+		}
+	}
+	own, _, _ := strings.Cut(stack, "\nleasehold.dev/agent.answer[")
+	return own
 }
 
 // answer reads the input, runs the agent and writes its result.
