@@ -183,8 +183,8 @@ func TestAFileIsReadFromWhereOneIs(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 
-	file, _ = Open("/w/digits.txt")
-	if err := iotest.TestReader(file, []byte(tree["/w/digits.txt"])); err != nil {
+	file, _ = Open("/w/a/deep/leaf.txt")
+	if err := iotest.TestReader(file, []byte(tree["/w/a/deep/leaf.txt"])); err != nil {
 		t.Error(err)
 	}
 }
