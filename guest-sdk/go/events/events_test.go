@@ -76,7 +76,8 @@ func TestWhatIsEmptyIsNotTold(t *testing.T) {
 		return nil
 	}
 	host.ArtifactRef = func(a host.Artifact) error {
-		told = append(told, fmt.Sprint(a.URI, " ", a.ContentType, " ", a.ByteSize != nil && *a.ByteSize == 0, " ", text(a.SHA256)))
+		empty := a.ByteSize != nil && *a.ByteSize == 0
+		told = append(told, fmt.Sprint(a.URI, " ", a.ContentType, " ", empty, " ", text(a.SHA256)))
 		return nil
 	}
 	host.Vendor = func(kind, body string) error { told = append(told, kind+" "+body); return nil }
