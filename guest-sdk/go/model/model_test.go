@@ -1,3 +1,5 @@
+//go:build !wasip1
+
 package model
 
 import (
@@ -10,8 +12,8 @@ import (
 	"leasehold.dev/agent/internal/host"
 )
 
-const completion = `{"id":"c1","choices":[{"message":{"role":"assistant","content":"a lease"},"finish_reason":"stop"}],` +
-	`"usage":{"prompt_tokens":3,"completion_tokens":2}}`
+const completion = `{"id":"c1","choices":[{"message":{"role":"assistant","content":"a lease"},` +
+	`"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`
 
 func TestAQuestionHasAnAnswerOrAReason(t *testing.T) {
 	complete := host.Complete
