@@ -708,6 +708,8 @@ impl Tape {
         }
         if !matches!(&state.script, Some(Script { again: Again::Offline { .. }, .. })) {
             self.go_live(state).await;
+            // What it saw last has no record behind it, and whoever plays it again comes by there.
+            self.write_observations(state);
         }
     }
 
@@ -1080,6 +1082,24 @@ mod tests {
         assert_eq!(job.kinds().await, [kinds, vec!["resumed".into()]].concat());
         // The client's wish stands in a record of its own, which this journal has not.
         assert!(!control.cancel.is_cancelled() && again.is_live());
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_saw_last_is_part_of_its_journal_too() {
+        let job = Job::new();
+        let (tape, _) = job.tape(None).await;
+        tape.event(status("begun")).await.unwrap();
+        job.hands.advance(Duration::from_secs(3));
+        let seen = tape.now().await;
+        tape.finish().await;
+        tape.journal.flushed().await.unwrap();
+        assert_eq!(job.kinds().await, ["event", "observed"]);
+        job.hands.advance(Duration::from_secs(1000));
+        let (again, _) = job.tape(Some(Again::Restart)).await;
+        again.event(status("begun")).await.unwrap();
+        assert_eq!(again.now().await, seen);
+        again.finish().await;
+        assert!(again.is_live());
     }
 
     #[tokio::test]
