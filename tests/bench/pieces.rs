@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use leasehold::{
-    agents::{cache::Cache, registry::Registry},
+    agents::{cache::Cache, compiler::Compiler, registry::Registry},
     capability::{JobCtx, Services, World, mounts::Mounts},
     clock::Clock,
     journal::{Bounds, Journal},
@@ -160,7 +160,7 @@ impl Bench {
         let sandbox = Arc::new(Sandbox::new(&limits, 64).expect("an engine can be built"));
         let cache = tempfile::tempdir().expect("a temporary folder can be made");
         let compiled = Cache::open(cache.path().join("compiled")).expect("a fresh folder is ours");
-        let registry = Registry::new(Arc::clone(&sandbox), compiled, limits.component_bytes_max);
+        let registry = Registry::new(Arc::clone(&sandbox), compiled, Compiler::default(), limits.component_bytes_max);
         let mounts = Arc::new(Mounts::open(Vec::new()).expect("no mount is no problem"));
         let world = Arc::new(World::new(Clock::system(), mounts, limits, store, Services::none()));
         Self { world, sandbox, registry, _cache: cache }

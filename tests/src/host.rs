@@ -205,7 +205,7 @@ impl Builder {
                 store
             }
         };
-        let parts = Parts { clock: self.clock, store: Some(store), owner: self.owner };
+        let parts = Parts { clock: self.clock, store: Some(store), owner: self.owner, ..Parts::default() };
         let host = within("the host to start", Host::start(self.config, parts)).await.expect("the host starts");
         if self.registers {
             let problems = within("the agents", host.register_agents()).await.expect("the agents folder can be read");

@@ -369,7 +369,7 @@ pub async fn compiled_agents(data: &Path) {
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&to).expect("the folder can be made");
     for file in fs::read_dir(shared_data_dir().join("compiled")).expect("a host has made it").flatten() {
-        if file.path().extension().is_some_and(|extension| extension == "cwasm") {
+        if file.path().extension().is_some_and(|extension| extension == "cwasm" || extension == "json") {
             fs::copy(file.path(), to.join(file.file_name())).expect("the file can be copied");
         }
     }

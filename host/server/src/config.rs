@@ -22,6 +22,7 @@ use leasehold_core::{
 use serde::Deserialize;
 
 use crate::{
+    agents::compiler,
     capability::{
         models::settings::{ModelEntry, UpstreamEntry},
         mounts::Mount,
@@ -58,6 +59,8 @@ pub struct Config {
     pub credentials: BTreeMap<String, CredentialEntry>,
     /// `[limits]`
     pub limits: Limits,
+    /// `[compile]`: what compiling an agent may take.
+    pub compile: compiler::Settings,
     /// `[net]`: how far and how much agents may fetch.
     pub net: web::Settings,
     /// `[retention]`
@@ -291,7 +294,7 @@ impl Config {
         if let Some((key, _)) = nobody.into_iter().find(|(_, is_none)| *is_none) {
             return Err(ConfigError(format!("server.{key} is 0, which lets nobody in; it must be 1 at least")));
         }
-        self.limits.problem().map_or(Ok(()), |problem| Err(ConfigError(problem)))
+        self.limits.problem().or(self.compile.problem()).map_or(Ok(()), |problem| Err(ConfigError(problem)))
     }
 
     /// The tokens, read from wherever they are.
@@ -479,6 +482,7 @@ mod tests {
         let documented = include_str!("../leasehold.toml");
         let config = Config::parse(documented).unwrap();
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.compile, compiler::Settings::default());
         assert_eq!(config.retention, Retention::default());
         assert_eq!(config.gateway, GatewaySettings::default());
         assert_eq!(format!("{:?}", config.server), format!("{:?}", Server::default()));

@@ -17,11 +17,11 @@ mod builder;
 mod router;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -32,7 +32,8 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 pub use self::builder::Builder;
 use crate::{
     agents::{
-        cache::Cache,
+        cache::{Cache, Tidied},
+        compiler::{Compiler, Place},
         folder::Folder,
         registry::{RegisterError, Registry},
     },
@@ -43,13 +44,14 @@ use crate::{
     credentials::keeper::{Keeper, warn_of_orphans},
     gateway::Gateway,
     jobs::{Jobs, Keys},
+    journal,
     policy::{Observes, Policy, Rights},
     retention::Retention,
     sandbox::{engine::Sandbox, limits},
     seal::{Sealer, SigningKey},
     sessions::{Bounds, Sessions},
     store::{
-        Store,
+        Store, StoreError,
         sqlite::{self, Sqlite, SqliteOptions},
     },
     transport::{
@@ -57,6 +59,9 @@ use crate::{
         websocket::{self, Pages, Route},
     },
 };
+
+/// How often the host looks for compiled agents that nobody needs.
+const TIDY_INTERVAL: Duration = Duration::from_secs(600);
 
 /// A running host: everything but its listeners.
 pub struct Host {
@@ -72,6 +77,8 @@ pub struct Host {
     expiry: AbortOnDropHandle<()>,
     /// What looks for new agents, once there were some; so may this.
     deployment: OnceLock<AbortOnDropHandle<()>>,
+    /// What removes compiled agents that nobody needs; and this.
+    tidying: AbortOnDropHandle<()>,
     live_agents: usize,
     /// The token that was made because there was none.
     made_token: Option<Secret>,
@@ -85,11 +92,13 @@ pub struct Parts {
     pub store: Option<Arc<dyn Store>>,
     /// Who a peer without a token is, on a wire that only the owner of this process holds.
     pub owner: Option<Principal>,
+    /// Where components are compiled.
+    pub compiler: Place,
 }
 
 impl Default for Parts {
     fn default() -> Self {
-        Self { clock: Clock::system(), store: None, owner: None }
+        Self { clock: Clock::system(), store: None, owner: None, compiler: Place::default() }
     }
 }
 
@@ -131,7 +140,8 @@ impl Host {
             .map_err(|error| StartError::new("limits: the machine cannot hold so many agents", format!("{error:#}")))?;
         let sandbox = Arc::new(sandbox);
         let cache = Cache::open(config.compiled()).map_err(|error| StartError(error.to_string()))?;
-        let registry = Registry::new(Arc::clone(&sandbox), cache, config.limits.component_bytes_max);
+        let compiler = Compiler::new(parts.compiler, config.compile.clone());
+        let registry = Registry::new(Arc::clone(&sandbox), cache, compiler, config.limits.component_bytes_max);
         let registry = Arc::new(registry);
         let services = services(&config, &parts.clock)?;
         let world = Arc::new(World::new(parts.clock, mounts, config.limits.clone(), Arc::clone(&store), services));
@@ -166,6 +176,8 @@ impl Host {
             .await
             .map_err(|error| StartError::new("the sessions cannot be read", format!("{error:#}")))?;
         let expiry = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).run()));
+        let tidying = tidy(Arc::clone(&registry), Arc::clone(&jobs), config.compile.cache_bytes_max);
+        let tidying = AbortOnDropHandle::new(tokio::spawn(tidying));
         let stopping = CancellationToken::new();
         let (answers_per_sec, silence) = (config.server.answers_per_sec, config.server.silence_sec);
         let silence = Some(Duration::from_secs(silence.into())).filter(|silence| !silence.is_zero());
@@ -173,7 +185,19 @@ impl Host {
         let desk = Desk { jobs, sessions, registry, policy, session, behind_tls, answers_per_sec, silence, stopping };
         let desk = Arc::new(desk);
         let deployment = OnceLock::new();
-        Ok(Self { config, desk, store, sqlite, keeper, retention, expiry, deployment, live_agents, made_token })
+        Ok(Self {
+            config,
+            desk,
+            store,
+            sqlite,
+            keeper,
+            retention,
+            expiry,
+            deployment,
+            tidying,
+            live_agents,
+            made_token,
+        })
     }
 
     /// Registers the agents of the configured folder, and from then on what comes and goes there.
@@ -294,6 +318,17 @@ impl Host {
         self.desk.stopping.cancel();
     }
 
+    /// Removes compiled agents that neither an agent of this host nor a job of its store needs, as long as all together
+    /// are more than `compile.cache_bytes_max`, and says what is left. The host does so by itself every ten minutes.
+    ///
+    /// # Errors
+    ///
+    /// If the store or the folder of compiled agents fails.
+    pub async fn tidy_compiled(&self) -> Result<Tidied, StartError> {
+        let tidied = tidy_once(self.registry(), self.jobs(), self.config.compile.cache_bytes_max).await;
+        tidied.map_err(|error| StartError::new("the compile cache", format_args!("{error:#}")))
+    }
+
     /// Stops the jobs where they are and closes the store. The next host on the same data goes on with them.
     pub async fn close(self) {
         self.retention.abort();
@@ -301,6 +336,8 @@ impl Host {
         if let Some(deployment) = self.deployment.get() {
             deployment.abort();
         }
+        self.tidying.abort();
+        self.registry().compiler().stop();
         if let Some(keeper) = &self.keeper {
             keeper.stop();
         }
@@ -356,14 +393,30 @@ async fn look(
     folder: &Arc<Mutex<Folder>>,
 ) -> Result<Result<Vec<RegisterError>, RegisterError>, JoinError> {
     let (registry, folder) = (Arc::clone(registry), Arc::clone(folder));
-    tokio::task::spawn_blocking(move || folder.lock().unwrap_or_else(PoisonError::into_inner).look(&registry)).await
+    tokio::task::spawn_blocking(move || open(&folder).look(&registry)).await
+}
+
+fn open(folder: &Mutex<Folder>) -> MutexGuard<'_, Folder> {
+    folder.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Looks into the agents folder again and again.
 async fn deploy(registry: Arc<Registry>, folder: Arc<Mutex<Folder>>, clock: Clock, every: Duration) {
     let mut legible = true;
+    let changed = open(&folder).changed();
+    let mut next = clock.now().saturating_add(every);
     loop {
-        clock.sleep_until(clock.now().saturating_add(every)).await;
+        tokio::select! {
+            () = clock.sleep_until(next) => {}
+            () = changed.notified() => {
+                // What was compiled counts at once; the folder is not looked into sooner, as its files may be growing.
+                for problem in open(&folder).settle(&registry) {
+                    tracing::error!(%problem, "an agent was left out");
+                }
+                continue;
+            }
+        }
+        next = clock.now().saturating_add(every);
         match look(&registry, &folder).await {
             Ok(Ok(problems)) => {
                 legible = true;
@@ -379,6 +432,44 @@ async fn deploy(registry: Arc<Registry>, folder: Arc<Mutex<Folder>>, clock: Cloc
             Err(panic) => tracing::error!(%panic, "registering an agent panicked"),
         }
     }
+}
+
+/// Removes compiled agents that nobody needs, now and then.
+async fn tidy(registry: Arc<Registry>, jobs: Arc<Jobs>, bytes_max: u64) {
+    loop {
+        tokio::time::sleep(TIDY_INTERVAL).await;
+        match tidy_once(&registry, &jobs, bytes_max).await {
+            Ok(Tidied { removed: 0, .. }) => {}
+            Ok(Tidied { removed, size_bytes }) => tracing::info!(removed, size_bytes, "compiled agents were removed"),
+            Err(error) => tracing::warn!(%error, "compiled agents could not be removed; trying again later"),
+        }
+    }
+}
+
+/// Looks once. What any job names that is still kept is needed: one that runs, one that is taken up again, and one that
+/// has ended and may be played again.
+async fn tidy_once(registry: &Arc<Registry>, jobs: &Arc<Jobs>, bytes_max: u64) -> anyhow::Result<Tidied> {
+    let store = &*jobs.world().store;
+    let mut needed = BTreeSet::new();
+    let mut after = None;
+    let within = Arc::clone(registry);
+    // Within the bound only what was cut off leaves, and nobody has to read what jobs there are.
+    let within = tokio::task::spawn_blocking(move || within.compiled_bytes()).await?? <= bytes_max;
+    while !within {
+        let page = store.streams(journal::JOBS, after.as_ref(), 256).await?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        for (stream, _) in &page {
+            match journal::accepted(store, stream).await {
+                Ok(accepted) => needed.extend(accepted.map(|accepted| accepted.digest)),
+                Err(error) if error.is::<StoreError>() => return Err(error),
+                // A journal that cannot be understood is of no job that goes on.
+                Err(error) => tracing::debug!(%stream, %error, "a journal names no component"),
+            }
+        }
+    }
+    let registry = Arc::clone(registry);
+    Ok(tokio::task::spawn_blocking(move || registry.tidy(needed, bytes_max)).await??)
 }
 
 /// Reads who may connect. A host that nobody could connect to gets a token of its own.

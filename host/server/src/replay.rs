@@ -9,7 +9,11 @@ use anyhow::Context as _;
 use leasehold_core::id::JobId;
 
 use crate::{
-    agents::{cache::Cache, registry::Registry},
+    agents::{
+        cache::Cache,
+        compiler::{Compiler, Place},
+        registry::Registry,
+    },
     capability::{Services, World, mounts::Mounts},
     clock::Clock,
     config::Config,
@@ -48,7 +52,8 @@ pub async fn replay(
     limits.idle_sec = 0;
     let sandbox = Arc::new(Sandbox::new(&limits, 1)?);
     let cache = Cache::open(config.compiled())?;
-    let registry = Registry::new(Arc::clone(&sandbox), cache, limits.component_bytes_max);
+    let compiler = Compiler::new(Place::default(), config.compile.clone());
+    let registry = Registry::new(Arc::clone(&sandbox), cache, compiler, limits.component_bytes_max);
     let (id, digest) = (accepted.agent.clone(), accepted.digest.clone());
     let agent =
         tokio::task::spawn_blocking(move || registry.pinned(&id, &digest)).await?.map_err(anyhow::Error::msg)?;

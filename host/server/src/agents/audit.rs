@@ -9,7 +9,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use wasmparser::{
     BinaryReader, BinaryReaderError, ComponentExternalKind, ComponentTypeRef, Encoding, FuncValidatorAllocations,
@@ -134,7 +134,10 @@ pub fn audit(bytes: &[u8], size_bytes_max: usize) -> Result<Audit, AuditError> {
 }
 
 /// What a component is and asks for, and what of that is refused.
-#[derive(Clone, Debug, Serialize)]
+///
+/// Only that of a good agent can be read back from JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Audit {
     /// SHA-256 of the bytes: what a job's record names its component by.
     pub digest: Digest,
@@ -143,6 +146,7 @@ pub struct Audit {
     /// What the component imports and is given.
     pub imports: Vec<Import>,
     /// Every reason why the component may not run. Empty for a good agent.
+    #[serde(deserialize_with = "nothing_refused")]
     pub refused: Vec<Objection>,
     /// The names the component exports. Only `run` is ever used.
     pub exports: Vec<String>,
@@ -173,24 +177,52 @@ impl Audit {
     }
 }
 
+/// The name of a lease namespace, which is one of the contract's.
+pub type Namespace = &'static str;
+
 /// One import of a component, of those the host satisfies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Import {
     /// The name, such as `leasehold:agent/fs@0.1.0`.
     pub name: String,
     /// The functions the component takes from it. Empty for what brings only types.
     pub functions: Vec<String>,
     /// The lease namespaces its functions draw on. Empty for what needs no grant.
-    pub authority: Vec<&'static str>,
+    #[serde(deserialize_with = "namespaces")]
+    pub authority: Vec<Namespace>,
 }
 
 /// One lease namespace a component can use, if its lease grants anything in it (ARCP §9.2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Authority {
     /// The namespace, such as `fs.read`.
-    pub namespace: &'static str,
+    #[serde(deserialize_with = "namespace")]
+    pub namespace: Namespace,
     /// The functions it imports that make it so, such as `fs.list`.
     pub because: Vec<String>,
+}
+
+fn nothing_refused<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Objection>, D::Error> {
+    match Vec::<de::IgnoredAny>::deserialize(deserializer)?.is_empty() {
+        true => Ok(Vec::new()),
+        false => Err(de::Error::custom("the component was refused")),
+    }
+}
+
+fn namespace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    known(&String::deserialize(deserializer)?)
+}
+
+fn namespaces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<&'static str>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.iter().map(|name| known(name)).collect()
+}
+
+/// Finds a lease namespace by its name.
+fn known<E: de::Error>(name: &str) -> Result<&'static str, E> {
+    let mut namespaces = CONTRACT.iter().flat_map(|(_, grants)| grants.iter().filter_map(|(namespace, _)| *namespace));
+    namespaces.find(|known| *known == name).ok_or_else(|| E::custom("no such lease namespace"))
 }
 
 /// One reason why a component may not run.
@@ -273,7 +305,8 @@ impl fmt::Display for Refused {
 pub enum AuditError {
     /// Larger than the operator allows.
     #[error(
-        "the component has {size_bytes} bytes, more than the {size_bytes_max} allowed: build in release mode and strip it"
+        "the component has {size_bytes} bytes, more than the {size_bytes_max} allowed (limits.component_bytes_max): \
+         build in release mode and strip it"
     )]
     TooLarge {
         /// What it has.
@@ -378,6 +411,12 @@ impl FromStr for Digest {
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -3,16 +3,26 @@
 //! What is there at the first look is taken. Later, a file is taken once it was
 //! the same at two looks, because one that is still being written can pass for
 //! an agent too. What is wrong with a file is said once, until it changes.
+//!
+//! What was compiled before is registered at once. The rest waits for its turn
+//! to be compiled, on threads of its own: no look waits for it but the first.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs, io,
     os::unix::fs::MetadataExt as _,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread,
 };
 
+use tokio::sync::Notify;
+
 use super::registry::{Agent, RegisterError, Registry, is_name, is_version};
+
+/// How often a file is tried again that something was in the way of which had nothing to do with it.
+const RETRIES_MAX: u32 = 3;
 
 /// A folder of agents, and what was seen in it.
 pub struct Folder {
@@ -22,6 +32,10 @@ pub struct Folder {
     seen: BTreeMap<Id, Seen>,
     /// Files whose names say nothing, and those that say what another says.
     misnamed: BTreeSet<PathBuf>,
+    /// What is to be compiled.
+    bench: Arc<Bench>,
+    done: mpsc::Receiver<Done>,
+    tickets: u64,
 }
 
 /// A name and a version.
@@ -31,6 +45,10 @@ struct Seen {
     stamp: Stamp,
     /// Whether it was tried as it is now.
     tried: bool,
+    /// Under which number it is being compiled as it is now.
+    ticket: Option<u64>,
+    /// How often it was tried in vain.
+    failures: u32,
     /// What is registered of it, which may be what it was before.
     agent: Option<Arc<Agent>>,
 }
@@ -52,14 +70,90 @@ impl Stamp {
     }
 }
 
+/// What waits to be compiled, and who compiles it.
+struct Bench {
+    queue: Mutex<Queue>,
+    sender: mpsc::Sender<Done>,
+    changed: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Work>,
+    workers: usize,
+}
+
+/// A file to be compiled.
+struct Work {
+    ticket: u64,
+    id: Id,
+    path: PathBuf,
+}
+
+/// What came of it.
+struct Done {
+    ticket: u64,
+    id: Id,
+    outcome: Result<Arc<Agent>, RegisterError>,
+}
+
 impl Folder {
     /// A folder nobody has looked into yet.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, looked: false, seen: BTreeMap::new(), misnamed: BTreeSet::new() }
+        let (sender, done) = mpsc::channel();
+        let bench = Arc::new(Bench { queue: Mutex::default(), sender, changed: Arc::default() });
+        Self { dir, looked: false, seen: BTreeMap::new(), misnamed: BTreeSet::new(), bench, done, tickets: 0 }
+    }
+
+    /// What is notified when something was compiled that [`settle`](Self::settle) registers.
+    #[must_use]
+    pub fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.bench.changed)
+    }
+
+    /// Registers what was compiled since, and says what could not be.
+    pub fn settle(&mut self, registry: &Registry) -> Vec<RegisterError> {
+        let done: Vec<Done> = self.done.try_iter().collect();
+        done.into_iter().filter_map(|done| self.take_up(registry, done)).collect()
+    }
+
+    /// Waits for everything that is being compiled, and settles it.
+    fn finish(&mut self, registry: &Registry) -> Vec<RegisterError> {
+        let waiting = |seen: &BTreeMap<Id, Seen>| seen.values().any(|seen| seen.ticket.is_some());
+        let mut problems = BTreeMap::new();
+        while waiting(&self.seen) {
+            let done = self.done.recv().expect("the bench has a sender, too");
+            let id = done.id.clone();
+            problems.extend(self.take_up(registry, done).map(|problem| (id, problem)));
+        }
+        problems.into_values().collect()
+    }
+
+    fn take_up(&mut self, registry: &Registry, Done { ticket, id, outcome }: Done) -> Option<RegisterError> {
+        // A file that has changed or gone meanwhile is none of this.
+        let seen = self.seen.get_mut(&id).filter(|seen| seen.ticket == Some(ticket))?;
+        seen.ticket = None;
+        match outcome {
+            Ok(agent) => {
+                registry.insert(&id.0, &id.1, &agent);
+                tracing::info!(agent = agent.id, digest = %agent.audit.digest, "an agent was compiled and deployed");
+                seen.agent = Some(agent);
+                None
+            }
+            Err(problem) => {
+                let passing = matches!(problem, RegisterError::Failed { .. });
+                if passing && seen.failures < RETRIES_MAX {
+                    (seen.failures, seen.tried) = (seen.failures + 1, false);
+                }
+                Some(problem)
+            }
+        }
     }
 
     /// Brings the registry up to what the folder holds, and says of each new file that is no agent why. Blocks.
+    ///
+    /// The first look waits until all there is has been compiled; later ones leave that to [`settle`](Self::settle).
     ///
     /// A version whose file is gone is withdrawn. One whose file was replaced by something that is no agent stays as it
     /// was: what ran a moment ago is better than nothing.
@@ -67,9 +161,9 @@ impl Folder {
     /// # Errors
     ///
     /// If the folder cannot be read; then every agent stays.
-    pub fn look(&mut self, registry: &Registry) -> Result<Vec<RegisterError>, RegisterError> {
+    pub fn look(&mut self, registry: &Arc<Registry>) -> Result<Vec<RegisterError>, RegisterError> {
         let first = !std::mem::replace(&mut self.looked, true);
-        let mut problems = Vec::new();
+        let mut problems = self.settle(registry);
         let (mut found, mut misnamed): (BTreeMap<Id, PathBuf>, BTreeSet<PathBuf>) = Default::default();
         for (path, id) in files(&self.dir)? {
             let problem = match id {
@@ -102,11 +196,11 @@ impl Folder {
             let seen = match self.seen.get_mut(&id) {
                 Some(seen) if seen.stamp == stamp => seen,
                 Some(seen) => {
-                    (seen.stamp, seen.tried) = (stamp, false);
+                    *seen = Seen { agent: seen.agent.take(), ..Seen::new(stamp) };
                     continue;
                 }
                 None => {
-                    let seen = self.seen.entry(id.clone()).or_insert(Seen { stamp, tried: false, agent: None });
+                    let seen = self.seen.entry(id.clone()).or_insert(Seen::new(stamp));
                     if !first {
                         continue;
                     }
@@ -117,17 +211,90 @@ impl Folder {
             if std::mem::replace(&mut seen.tried, true) {
                 continue;
             }
-            match registry.register_file(&path, &id.0, &id.1) {
-                Ok(agent) => {
+            match registry.prepare_compiled(&path, &id.0, &id.1) {
+                Ok(Some(agent)) => {
+                    registry.insert(&id.0, &id.1, &agent);
                     if !first {
                         tracing::info!(agent = agent.id, digest = %agent.audit.digest, "an agent was deployed");
                     }
                     seen.agent = Some(agent);
                 }
+                Ok(None) => {
+                    self.tickets += 1;
+                    seen.ticket = Some(self.tickets);
+                    self.bench.give(registry, Work { ticket: self.tickets, id, path });
+                }
                 Err(problem) => problems.push(problem),
             }
         }
+        if first {
+            problems.extend(self.finish(registry));
+        }
         Ok(problems)
+    }
+}
+
+impl Seen {
+    fn new(stamp: Stamp) -> Self {
+        Self { stamp, tried: false, ticket: None, failures: 0, agent: None }
+    }
+}
+
+impl Drop for Folder {
+    /// Nobody waits for the rest any more.
+    fn drop(&mut self) {
+        self.bench.queue().waiting.clear();
+    }
+}
+
+impl Bench {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a file compiled after those that were given before.
+    fn give(self: &Arc<Self>, registry: &Arc<Registry>, work: Work) {
+        let mut queue = self.queue();
+        queue.waiting.push_back(work);
+        if queue.workers >= registry.compiler().concurrent_max().max(1) {
+            return;
+        }
+        let (bench, registry) = (Arc::clone(self), Arc::clone(registry));
+        match thread::Builder::new().name("compile".into()).spawn(move || bench.work(&registry)) {
+            Ok(_) => queue.workers += 1,
+            // One that works already takes it up.
+            Err(_) if queue.workers > 0 => {}
+            Err(error) => {
+                let Some(Work { ticket, id, path }) = queue.waiting.pop_back() else { return };
+                let outcome = Err(RegisterError::Failed { path, reason: format!("no thread can be started: {error}") });
+                self.tell(Done { ticket, id, outcome });
+            }
+        }
+    }
+
+    /// Compiles until nothing is left.
+    fn work(&self, registry: &Registry) {
+        loop {
+            let next = {
+                let mut queue = self.queue();
+                let next = queue.waiting.pop_front();
+                queue.workers -= usize::from(next.is_none());
+                next
+            };
+            let Some(Work { ticket, id, path }) = next else { return };
+            let prepare = AssertUnwindSafe(|| registry.prepare_file(&path, &id.0, &id.1));
+            let outcome = panic::catch_unwind(prepare).unwrap_or_else(|_| {
+                let reason = "the host failed while it was compiled".to_owned();
+                Err(RegisterError::Unfit { path: path.clone(), reason })
+            });
+            self.tell(Done { ticket, id, outcome });
+        }
+    }
+
+    fn tell(&self, done: Done) {
+        // The folder may have been given up.
+        let _ = self.sender.send(done);
+        self.changed.notify_one();
     }
 }
 
@@ -175,7 +342,7 @@ fn stem(path: &Path) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::{
-        agents::cache::Cache,
+        agents::{cache::Cache, compiler::Compiler},
         sandbox::{engine::Sandbox, limits::Limits},
     };
 
@@ -196,13 +363,15 @@ mod tests {
     fn a_file_is_tried_once_it_has_not_changed_between_two_looks_and_complained_of_once() {
         let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let sandbox = Arc::new(Sandbox::new(&Limits::default(), 1).unwrap());
-        let registry = Registry::new(sandbox, Cache::open(data.path().join("compiled")).unwrap(), 1 << 20);
+        let cache = Cache::open(data.path().join("compiled")).unwrap();
+        let registry = Arc::new(Registry::new(sandbox, cache, Compiler::default(), 1 << 20));
         let mut folder = Folder::new(dir.path().to_owned());
         let mut look = |write: &[(&str, &str)]| -> Vec<String> {
             for (file, content) in write {
                 fs::write(dir.path().join(file), content).unwrap();
             }
-            let problems = folder.look(&registry).unwrap();
+            let mut problems = folder.look(&registry).unwrap();
+            problems.extend(folder.finish(&registry));
             problems.iter().map(|problem| problem.to_string().split('`').nth(1).unwrap().to_owned()).collect()
         };
         let named = |names: &[&str]| -> Vec<String> {

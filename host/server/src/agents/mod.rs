@@ -2,5 +2,7 @@
 
 pub mod audit;
 pub mod cache;
+pub mod compiler;
 pub mod folder;
 pub mod registry;
+pub mod worker;

@@ -1,13 +1,15 @@
 //! Names and versions of agents (ARCP §7.5).
 //!
 //! An agent is a file, `NAME@VERSION.wasm` or `NAME/VERSION.wasm`, in the
-//! agents folder ([`super::folder`]). It is audited, compiled and linked when it is registered;
-//! what cannot be is reported and left out, and the rest works.
+//! agents folder ([`super::folder`]). It is audited and compiled ([`super::compiler`]) and linked when it is
+//! registered; what cannot be is reported and left out, and the rest works.
 
 use std::{
     cmp::Ordering,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
 };
@@ -17,9 +19,12 @@ use leasehold_core::{
     protocol::server::AgentInfo,
 };
 
+use rustix::fs::OFlags;
+
 use super::{
-    audit::{self, Audit},
-    cache::Cache,
+    audit::{Audit, Digest},
+    cache::{Cache, CacheError, Ready, Tidied},
+    compiler::{CompileError, Compiler},
 };
 use crate::{
     capability::{JobCtx, bindings::AgentPre},
@@ -40,6 +45,7 @@ pub struct Agent {
 pub struct Registry {
     sandbox: Arc<Sandbox>,
     cache: Cache,
+    compiler: Compiler,
     component_bytes_max: usize,
     agents: RwLock<BTreeMap<String, Versions>>,
 }
@@ -68,7 +74,7 @@ pub enum RegisterError {
         /// Where.
         path: PathBuf,
         /// How.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// It is no agent, or one that asks for too much.
     #[error("`{}`: {reason}", path.display())]
@@ -78,13 +84,48 @@ pub enum RegisterError {
         /// Why.
         reason: String,
     },
+    /// Something was in the way that has nothing to do with it.
+    #[error("`{}` could not be compiled now: {reason}", path.display())]
+    Failed {
+        /// Where.
+        path: PathBuf,
+        /// What.
+        reason: String,
+    },
+}
+
+/// Why a component cannot be made an agent of.
+#[derive(Debug, thiserror::Error)]
+enum Unready {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error("the component does not fit the contract in /wit: {0:#}")]
+    Link(wasmtime::Error),
+}
+
+impl Unready {
+    fn of(self, path: &Path) -> RegisterError {
+        let (path, reason) = (path.to_owned(), self.to_string());
+        match self {
+            Self::Cache(CacheError::Compile(CompileError::Unfit(_))) | Self::Link(_) => {
+                RegisterError::Unfit { path, reason }
+            }
+            Self::Cache(_) => RegisterError::Failed { path, reason },
+        }
+    }
 }
 
 impl Registry {
     /// Makes an empty registry.
     #[must_use]
-    pub fn new(sandbox: Arc<Sandbox>, cache: Cache, component_bytes_max: usize) -> Self {
-        Self { sandbox, cache, component_bytes_max, agents: RwLock::default() }
+    pub fn new(sandbox: Arc<Sandbox>, cache: Cache, compiler: Compiler, component_bytes_max: usize) -> Self {
+        Self { sandbox, cache, compiler, component_bytes_max, agents: RwLock::default() }
+    }
+
+    /// Who compiles.
+    #[must_use]
+    pub fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     /// Registers one file as `name@version`. Blocks, for seconds if it has to be compiled.
@@ -93,18 +134,74 @@ impl Registry {
     ///
     /// If the file is no agent.
     pub fn register_file(&self, path: &Path, name: &str, version: &str) -> Result<Arc<Agent>, RegisterError> {
-        let read = |source| RegisterError::Read { path: path.to_owned(), source };
-        let size = fs::metadata(path).map_err(read)?.len();
-        if size > self.component_bytes_max as u64 {
-            let reason = format!("it is {size} bytes; a component has at most {}", self.component_bytes_max);
+        let agent = self.prepare_file(path, name, version)?;
+        self.insert(name, version, &agent);
+        Ok(agent)
+    }
+
+    /// Makes an agent of a file, and registers nothing. Blocks, for seconds if it has to be compiled.
+    ///
+    /// # Errors
+    ///
+    /// If the file is no agent.
+    pub fn prepare_file(&self, path: &Path, name: &str, version: &str) -> Result<Arc<Agent>, RegisterError> {
+        let wasm = self.read(path)?;
+        let prepared = self.prepare(Digest::of(&wasm), &wasm, format!("{name}@{version}"));
+        prepared.map_err(|unready| unready.of(path))
+    }
+
+    /// Makes an agent of a file if it was compiled before, or is known to be none.
+    ///
+    /// # Errors
+    ///
+    /// If the file is no agent.
+    pub fn prepare_compiled(
+        &self,
+        path: &Path,
+        name: &str,
+        version: &str,
+    ) -> Result<Option<Arc<Agent>>, RegisterError> {
+        let wasm = self.read(path)?;
+        let digest = Digest::of(&wasm);
+        if let Some(reason) = self.compiler.refused(&digest) {
             return Err(RegisterError::Unfit { path: path.to_owned(), reason });
         }
-        let wasm = fs::read(path).map_err(read)?;
-        let unfit = |reason| RegisterError::Unfit { path: path.to_owned(), reason };
-        let agent = self.prepare(&wasm, format!("{name}@{version}")).map_err(unfit)?;
+        let Some(ready) = self.cache.load(self.sandbox.engine(), &digest) else { return Ok(None) };
+        let agent = self.link(ready, format!("{name}@{version}"), &wasm);
+        agent.map(Some).map_err(|unready| unready.of(path))
+    }
+
+    /// Registers an agent that was made.
+    pub fn insert(&self, name: &str, version: &str, agent: &Arc<Agent>) {
         let mut agents = self.agents.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        agents.entry(name.to_owned()).or_default().insert(version, Arc::clone(&agent));
-        Ok(agent)
+        agents.entry(name.to_owned()).or_default().insert(version, Arc::clone(agent));
+    }
+
+    /// Reads a file that is to be an agent.
+    fn read(&self, path: &Path) -> Result<Vec<u8>, RegisterError> {
+        let read = |source| RegisterError::Read { path: path.to_owned(), source };
+        // A pipe that nobody writes to would be waited for.
+        let nonblock = OFlags::NONBLOCK.bits().cast_signed();
+        let file = fs::File::options().read(true).custom_flags(nonblock).open(path).map_err(read)?;
+        let metadata = file.metadata().map_err(read)?;
+        if !metadata.is_file() {
+            return Err(read(io::Error::other("it is no file")));
+        }
+        let max = self.component_bytes_max;
+        let mut wasm = Vec::new();
+        if metadata.len() <= max as u64 {
+            // Of a file that grows meanwhile, no more than one byte too many.
+            file.take(max as u64 + 1).read_to_end(&mut wasm).map_err(read)?;
+        }
+        let size = metadata.len().max(wasm.len() as u64);
+        if size > max as u64 {
+            let reason = format!(
+                "it has {size} bytes, and a component {max} at most: build it in release mode and strip it, or raise \
+                 limits.component_bytes_max"
+            );
+            return Err(RegisterError::Unfit { path: path.to_owned(), reason });
+        }
+        Ok(wasm)
     }
 
     /// Takes a version out, unless it is another agent's by now. Jobs that run it go on.
@@ -117,15 +214,40 @@ impl Registry {
         }
     }
 
-    fn prepare(&self, wasm: &[u8], id: String) -> Result<Arc<Agent>, String> {
-        let audit = audit::audit(wasm, self.component_bytes_max).map_err(|error| error.to_string())?;
-        audit.check().map_err(|refused| refused.to_string())?;
+    fn prepare(&self, digest: Digest, wasm: &[u8], id: String) -> Result<Arc<Agent>, Unready> {
         let engine = self.sandbox.engine();
-        let component = self.cache.load(engine, &audit.digest, wasm).map_err(|error| error.to_string())?;
-        self.cache.keep(&audit.digest, wasm).map_err(|error| error.to_string())?;
-        let pre = self.sandbox.linker().instantiate_pre(&component).and_then(AgentPre::new);
-        let pre = pre.map_err(|error| format!("the component does not fit the contract in /wit: {error:#}"))?;
+        let ready = match self.cache.load(engine, &digest) {
+            Some(ready) => ready,
+            None => self.cache.add(engine, &self.compiler, digest, wasm, self.component_bytes_max)?,
+        };
+        self.link(ready, id, wasm)
+    }
+
+    fn link(&self, ready: Ready, id: String, wasm: &[u8]) -> Result<Arc<Agent>, Unready> {
+        let Ready { audit, component } = ready;
+        self.cache.keep(&audit.digest, wasm)?;
+        let pre = self.sandbox.linker().instantiate_pre(&component).and_then(AgentPre::new).map_err(Unready::Link)?;
         Ok(Arc::new(Agent { id, audit, pre }))
+    }
+
+    /// Removes compiled components that neither an agent nor, as `needed` says, a job needs, as long as all are more
+    /// than `bytes_max`. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// If the folder of compiled components fails.
+    pub fn tidy(&self, mut needed: BTreeSet<String>, bytes_max: u64) -> io::Result<Tidied> {
+        needed.extend(self.all().iter().map(|agent| agent.audit.digest.to_string()));
+        self.cache.tidy(self.sandbox.engine(), &needed, bytes_max)
+    }
+
+    /// How much the folder of compiled components holds. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn compiled_bytes(&self) -> io::Result<u64> {
+        self.cache.size_bytes()
     }
 
     /// Finds the agent a submission names: `name` for the default version, `name@version` for one (ARCP §7.5).
@@ -171,11 +293,12 @@ impl Registry {
             return Ok(agent);
         }
         let gone = |error| format!("the component of `{id}` (sha256 {digest}) is gone from this host: {error}");
-        let agent = self.prepare(&self.cache.kept(digest).map_err(gone)?, id.to_owned())?;
-        match agent.audit.digest.to_string() == digest {
-            true => Ok(agent),
-            false => Err(format!("the component of `{id}` (sha256 {digest}) has been changed on the disk")),
+        let wasm = self.cache.kept(digest).map_err(gone)?;
+        let found = Digest::of(&wasm);
+        if found.to_string() != digest {
+            return Err(format!("the component of `{id}` (sha256 {digest}) has been changed on the disk"));
         }
+        self.prepare(found, &wasm, id.to_owned()).map_err(|unready| unready.to_string())
     }
 
     /// Every agent with its versions, for a welcome (ARCP §6.2).

@@ -25,6 +25,10 @@ use leasehold_core::{protocol::dialect, secret::Secret};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    agents::{
+        compiler,
+        worker::{self, WorkerArgs},
+    },
     client::ClientError,
     config::{self, Config, ConfigError, MountEntry},
     secrets::SecretSource,
@@ -128,6 +132,9 @@ enum Command {
     /// The runtime needs the agents echo, chatty and sleeper; a case that needs more is skipped. Exit code 1 says that
     /// a case failed.
     Conformance(Box<conformance::ConformanceArgs>),
+    /// Audit and compile a component for the host that has started this.
+    #[command(name = worker::COMMAND, hide = true)]
+    CompileComponent(WorkerArgs),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -315,7 +322,12 @@ impl From<ClientError> for Failure {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    compiler::this_program_compiles();
     let cli = Cli::parse();
+    // Before anything is opened or started, as it is to have none of it.
+    if let Command::CompileComponent(args) = &cli.command {
+        return worker::main(args);
+    }
     log(&cli);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -351,6 +363,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Build(args) => agents::build(args).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Conformance(args) => Box::pin(conformance::conformance(*args)).await,
+        Command::CompileComponent(_) => unreachable!("it has no runtime"),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "leasehold", &mut script);

@@ -6,6 +6,7 @@ use leasehold_core::{id::Principal, secret::Secret};
 
 use super::{Host, Parts, StartError};
 use crate::{
+    agents::compiler::Place,
     clock::Clock,
     config::{Config, MountEntry, MountMode, PolicyEntry},
     secrets::SecretSource,
@@ -77,6 +78,17 @@ impl Builder {
     #[must_use]
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.parts.store = Some(store);
+        self
+    }
+
+    /// Has components compiled by a child process of this program, which is `leasehold`, or here.
+    ///
+    /// Without it they are compiled within this process, unless it is `leasehold` itself: whatever a component makes the
+    /// compiler do then befalls the whole program. Build `leasehold` of the same version and name it here if you do not
+    /// trust who deploys agents.
+    #[must_use]
+    pub fn compiler(mut self, place: Place) -> Self {
+        self.parts.compiler = place;
         self
     }
 

@@ -1,6 +1,7 @@
 //! The one engine of a process.
 
 use std::{
+    hash::{self, Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -71,11 +72,11 @@ impl Drop for Sandbox {
     }
 }
 
-/// The settings that decide what code an agent may consist of and how it is confined.
+/// The settings that decide what code an agent may consist of and what it is compiled to.
 ///
 /// The features are those of [`crate::agents::audit::features`], said again in
 /// the engine's words; a component that needs more is refused by the audit.
-fn config(limits: &Limits, live_agents: usize) -> Config {
+fn code() -> Config {
     let mut config = Config::new();
     config
         // A busy loop gives its thread away at every tick, and the runner ends it when its time is up.
@@ -90,7 +91,32 @@ fn config(limits: &Limits, live_agents: usize) -> Config {
         .wasm_function_references(false)
         .wasm_exceptions(false)
         .wasm_threads(false)
-        .wasm_memory64(false)
+        .wasm_memory64(false);
+    config
+}
+
+/// An engine that compiles for every engine of this build, and reserves nothing to run anything in.
+///
+/// # Errors
+///
+/// If this processor is not one that can be compiled for.
+pub fn compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&code())
+}
+
+/// A text that is the same for engines that can run each other's compiled components.
+#[must_use]
+pub fn compatibility(engine: &Engine) -> String {
+    // Not for ever the same, only for the same build. What the audit made of a component belongs to the version, too.
+    let mut hasher = hash::DefaultHasher::new();
+    (engine.precompile_compatibility_hash(), env!("CARGO_PKG_VERSION")).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// How agents are run, of which compiled code knows nothing.
+fn config(limits: &Limits, live_agents: usize) -> Config {
+    let mut config = code();
+    config
         .max_wasm_stack(limits.stack_bytes_max)
         // Host functions run on what the guest leaves over of its fiber's stack.
         .async_stack_size(limits.stack_bytes_max + (1536 << 10));
