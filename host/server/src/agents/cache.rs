@@ -138,13 +138,14 @@ impl Cache {
         let (compiled, told) = self.paths(engine, &digest);
         let mut facts = NamedTempFile::new_in(&self.dir).map_err(io)?;
         serde_json::to_writer(&mut facts, &audit).map_err(io::Error::from).map_err(io)?;
+        // Before it has a name: what is not code for this engine gets none.
+        let mapped = map(engine, made.path())
+            .map_err(|error| CompileError::Failed(format!("what was compiled cannot be mapped: {error:#}")))?;
         // In this order: what has code also has its facts, and a job that runs it finds its component again.
-        for (file, path) in [(component, self.component(&digest)), (facts, told), (made, compiled.clone())] {
+        for (file, path) in [(component, self.component(&digest)), (facts, told), (made, compiled)] {
             put(file, &path).map_err(|source| CacheError::Io { path, source })?;
         }
-        let component = map(engine, &compiled)
-            .map_err(|error| CompileError::Failed(format!("what was compiled cannot be mapped: {error:#}")))?;
-        Ok(Ready { audit, component })
+        Ok(Ready { audit, component: mapped })
     }
 
     /// Keeps a component under its digest, for jobs that outlive its place in the agents folder. Blocks.
@@ -312,7 +313,7 @@ fn touch(path: &Path) {
 #[expect(unsafe_code, reason = "mapping compiled code is the one thing that cannot be checked")]
 fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file stands in a folder that only this user can write (checked when it was opened), under a name
-    // that only `Cache::add` makes, and was compiled for this engine by this host's compiler from a component that
+    // that only `Cache::add` makes or gives, and was compiled for this engine by this host's compiler from a component that
     // was audited. A child that compiled it could write to nothing but the pipe from which the host made the file.
     unsafe { Component::deserialize_file(engine, path) }
 }
@@ -320,7 +321,10 @@ fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::{engine::Sandbox, limits::Limits};
+    use crate::{
+        agents::compiler::{Place, Settings},
+        sandbox::{engine::Sandbox, limits::Limits},
+    };
 
     fn component(n: usize) -> Vec<u8> {
         let text = format!(
@@ -383,6 +387,28 @@ mod tests {
         let wasm = b"\0asm and nothing that follows";
         let made = folder.cache.add(folder.sandbox.engine(), &Compiler::default(), Digest::of(wasm), wasm, 1 << 20);
         assert!(matches!(made, Err(CacheError::Compile(CompileError::Unfit(_)))), "{made:?}");
+        assert_eq!(fs::read_dir(&folder.cache.dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_compiler_makes_that_is_no_code_gets_no_name() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = Folder::new();
+        let (engine, wasm) = (folder.sandbox.engine(), component(1));
+        let (report, _) = worker::compile(&wasm, 1 << 20);
+        let (dir, report) = (tempfile::tempdir().unwrap(), serde_json::to_string(&report).unwrap());
+        let program = dir.path().join("liar");
+        fs::write(&program, format!("#!/bin/sh\necho no code\necho '{report}' >&2\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let liar = Compiler::new(Place::Program(program), Settings::default());
+        let error = loop {
+            let error = folder.cache.add(engine, &liar, Digest::of(&wasm), &wasm, 1 << 20).unwrap_err().to_string();
+            // Another test has started a child while this one's program was being written.
+            if !error.contains("Text file busy") {
+                break error;
+            }
+        };
+        assert!(error.contains("cannot be mapped"), "{error}");
         assert_eq!(fs::read_dir(&folder.cache.dir).unwrap().count(), 0);
     }
 

@@ -283,7 +283,7 @@ impl Compiler {
         // The child ends with the thread that starts it, and this one waits for it.
         let mut child = Leader::spawn(&mut command).map_err(cannot)?;
         let (sender, ends) = mpsc::channel();
-        let streams = (child.0.stdout.take(), child.0.stderr.take(), into.try_clone().map_err(cannot)?);
+        let streams = (child.child.stdout.take(), child.child.stderr.take(), into.try_clone().map_err(cannot)?);
         let (Some(stdout), Some(stderr), file) = streams else { unreachable!("both are piped") };
         let told = sender.clone();
         read_on("compiled", move || drop(told.send(End::Compiled(keep(stdout, file, memory_bytes_max)))))
@@ -300,7 +300,7 @@ impl Compiler {
                 // Both have told; what is left is its end.
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(Duration::from_millis(1)),
             }
-            status = child.0.try_wait().map_err(cannot)?;
+            status = child.look().map_err(cannot)?;
             if let Some(Ok(Kept::TooMuch)) = compiled {
                 break;
             }
@@ -311,7 +311,6 @@ impl Compiler {
                 return Err(self.too_much(&format!("longer than {timeout_sec} s"), "timeout_sec"));
             }
         }
-        // Nothing that it started may go on.
         drop(child);
         match compiled {
             Some(Ok(Kept::TooMuch)) => {
@@ -394,22 +393,42 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// A child that leads a process group, all of which ends when this is dropped.
-struct Leader(Child);
+/// A child that leads a process group, all of which ends with it, or when this is dropped.
+struct Leader {
+    child: Child,
+    ended: bool,
+}
 
 impl Leader {
     fn spawn(command: &mut Command) -> io::Result<Self> {
-        command.spawn().map(Self)
+        Ok(Self { child: command.spawn()?, ended: false })
+    }
+
+    /// Whether it has ended. What it has left behind is ended then.
+    fn look(&mut self) -> io::Result<Option<ExitStatus>> {
+        let status = self.child.try_wait()?;
+        if status.is_some() && !std::mem::replace(&mut self.ended, true) {
+            self.kill();
+        }
+        Ok(status)
+    }
+
+    /// The number of a group is free for others once it is empty, but numbers are given out in turn, so it is not given
+    /// again at once.
+    fn kill(&self) {
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // It fails if there is nobody left.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        // It fails if there is nobody left.
-        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, Signal::KILL);
+        if !self.ended {
+            self.kill();
+            let _ = self.child.wait();
         }
-        let _ = self.0.wait();
     }
 }
 
@@ -460,4 +479,186 @@ fn shown(text: &str) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// What a fake compiler is given to compile.
+    const WASM: &[u8] = b"bytes that nobody here looks into";
+
+    /// A program that does this instead of compiling. `$DIR` is a folder of its own.
+    struct Fake {
+        dir: TempDir,
+        compiler: Compiler,
+    }
+
+    impl Fake {
+        fn new(script: &str, change: impl FnOnce(&mut Settings)) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let program = dir.path().join("compiler");
+            let shown = dir.path().display();
+            fs::write(&program, format!("#!/bin/sh\nDIR='{shown}'\necho begun >> $DIR/log\n{script}\n")).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+            let mut settings = Settings { timeout_sec: 60, ..Settings::default() };
+            change(&mut settings);
+            Self { dir, compiler: Compiler::new(Place::Program(program), settings) }
+        }
+
+        fn compile(&self) -> Result<Audit, CompileError> {
+            let source = || {
+                let mut file = tempfile::tempfile().unwrap();
+                file.write_all(WASM).unwrap();
+                io::Seek::rewind(&mut file).unwrap();
+                Source { digest: Digest::of(WASM), wasm: WASM, file, bytes_max: 1 << 20 }
+            };
+            let mut into = tempfile::tempfile().unwrap();
+            loop {
+                match self.compiler.compile(source(), "this engine", &mut into) {
+                    // Another test has started a child while this one's program was being written.
+                    Err(CompileError::Failed(why)) if why.contains("Text file busy") => {}
+                    compiled => return compiled,
+                }
+            }
+        }
+
+        fn read(&self, file: &str) -> String {
+            fs::read_to_string(self.dir.path().join(file)).unwrap_or_default()
+        }
+
+        fn begun(&self) -> usize {
+            self.read("log").lines().filter(|line| *line == "begun").count()
+        }
+    }
+
+    /// A script that reports this.
+    fn reporting(report: &str) -> String {
+        format!("echo '{report}' >&2")
+    }
+
+    fn good(is_for: &str, digest: &Digest, size_bytes: usize) -> String {
+        format!(
+            r#"{{"compiled":{{"compatibility":"{is_for}","audit":{{"digest":"{digest}","size_bytes":{size_bytes},
+            "imports":[],"refused":[],"exports":["run"],"authority":[],"core_modules":1,"functions":1,
+            "memory_min_bytes":0}}}}}}"#
+        )
+        .replace('\n', " ")
+    }
+
+    /// Each row is a way for a child to end, what is said of it, and whether that is the component's fault: then it is
+    /// not compiled again.
+    #[test]
+    fn whatever_becomes_of_the_child_is_told_from_its_end() {
+        let of_another = Digest::of(b"another");
+        let own = Digest::of(WASM);
+        for (script, words, lasting) in [
+            ("true", "without a report", false),
+            ("echo nonsense >&2", "without a report", false),
+            ("exit 2", "is it the program `leasehold` of this version?", false),
+            ("echo \"thread panicked\" >&2; exit 101", "thread panicked", true),
+            ("kill -SEGV $$", "signal 11", true),
+            ("echo 'memory allocation of 8 bytes failed' >&2; kill -ABRT $$", "compile.memory_bytes_max", true),
+            ("kill -XCPU $$", "compile.cpu_sec_max", true),
+            ("kill -KILL $$", "killed by somebody else", false),
+            (&reporting(r#"{"unfit":"it is ugly"}"#), "it is ugly", true),
+            (&reporting(r#""memory""#), "compile.memory_bytes_max", true),
+            (&reporting(r#"{"failed":"no luck"}"#), "no luck", false),
+            (&reporting(&good("another engine", &own, WASM.len())), "another version", false),
+            (&reporting(&good("this engine", &of_another, WASM.len())), "another component", false),
+            (&reporting(&good("this engine", &own, 1)), "another component", false),
+        ] {
+            let fake = Fake::new(script, |_| ());
+            let first = fake.compile().expect_err(script);
+            assert_eq!(matches!(first, CompileError::Unfit(_)), lasting, "{script}: {first:?}");
+            assert!(first.to_string().contains(words), "{script}: {first}");
+            let second = fake.compile().expect_err(script);
+            assert_eq!(first, second, "{script}");
+            assert_eq!(fake.begun(), if lasting { 1 } else { 2 }, "{script}");
+        }
+        let fake = Fake::new(&reporting(&good("this engine", &own, WASM.len())), |_| ());
+        assert_eq!(fake.compile().unwrap().exports, ["run"]);
+    }
+
+    #[test]
+    fn a_child_that_is_killed_is_no_reason_against_the_next() {
+        let report = good("this engine", &Digest::of(WASM), WASM.len());
+        let script =
+            format!("if [ ! -e $DIR/again ]; then touch $DIR/again; kill -KILL $$; fi; {}", reporting(&report));
+        let fake = Fake::new(&script, |_| ());
+        assert!(matches!(fake.compile(), Err(CompileError::Failed(_))));
+        assert!(fake.compile().is_ok());
+    }
+
+    /// Whether a process computes or waits.
+    fn lives(pid: &str) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    }
+
+    #[test]
+    fn a_child_ends_with_all_it_has_started_in_time_or_before() {
+        for (then, words) in [("wait", "compile.timeout_sec"), ("exit 0", "without a report")] {
+            let fake = Fake::new(&format!("sleep 1000 & echo $! > $DIR/pid; {then}"), |s| s.timeout_sec = 2);
+            let begun = Instant::now();
+            let error = fake.compile().expect_err("it says nothing");
+            assert!(error.to_string().contains(words), "{then}: {error}");
+            let pid = fake.read("pid");
+            assert!(!pid.is_empty());
+            while lives(&pid) {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{then}: what it started goes on");
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_that_says_more_than_it_may_is_not_listened_to() {
+        let fake = Fake::new("exec cat /dev/zero", |settings| settings.memory_bytes_max = 1 << 20);
+        let error = fake.compile().expect_err("it writes for ever");
+        assert!(error.to_string().contains("compile.memory_bytes_max"), "{error}");
+        let fake = Fake::new("exec cat /dev/zero >&2", |settings| settings.timeout_sec = 1);
+        let error = fake.compile().expect_err("it complains for ever");
+        assert!(error.to_string().contains("compile.timeout_sec"), "{error}");
+    }
+
+    #[test]
+    fn a_child_has_the_component_and_two_pipes_and_no_environment() {
+        let script =
+            "cat > $DIR/component; tr '\\0' '\\n' < /proc/$$/environ > $DIR/env; pwd > $DIR/pwd; echo $@ > $DIR/args";
+        let fake = Fake::new(script, |_| ());
+        assert!(fake.compile().is_err());
+        assert_eq!(fake.read("component").as_bytes(), WASM);
+        assert_eq!((fake.read("env").trim(), fake.read("pwd").trim()), ("RAYON_NUM_THREADS=2", "/"));
+        assert!(fake.read("args").starts_with("compile-component --parent="), "{}", fake.read("args"));
+    }
+
+    #[test]
+    fn so_many_are_compiled_at_once_and_a_host_that_stops_waits_for_none() {
+        let fake = Fake::new("sleep 1000", |settings| settings.concurrent_max = 1);
+        thread::scope(|scope| {
+            let both = [scope.spawn(|| fake.compile()), scope.spawn(|| fake.compile())];
+            while fake.begun() == 0 {
+                thread::sleep(Duration::from_millis(5));
+            }
+            fake.compiler.stop();
+            for one in both {
+                let error = one.join().unwrap().expect_err("it does not end");
+                assert!(matches!(&error, CompileError::Failed(why) if why.contains("stopping")), "{error}");
+            }
+        });
+        assert_eq!(fake.begun(), 1);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let compiler = Compiler::new(Place::Program("/no/such/program".into()), Settings::default());
+        let source = Source { digest: Digest::of(b""), wasm: b"", file: tempfile::tempfile().unwrap(), bytes_max: 1 };
+        let error = compiler.compile(source, "", &mut tempfile::tempfile().unwrap()).expect_err("it is not there");
+        assert!(matches!(&error, CompileError::Failed(why) if why.contains("/no/such/program")), "{error}");
+    }
 }

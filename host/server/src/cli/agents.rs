@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::{ClientArgs, Failure, jobs, output};
+use super::{ClientArgs, Failure, deploy::AgentsCommand, jobs, output};
 use crate::{
     agents::audit::{self, Audit},
     project::{self, BuildError, Options, Progress},
@@ -16,7 +16,10 @@ use crate::{
 
 /// `leasehold agents`
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct AgentsArgs {
+    #[command(subcommand)]
+    pub command: Option<AgentsCommand>,
     #[command(flatten)]
     client: ClientArgs,
     /// Print an object a line.

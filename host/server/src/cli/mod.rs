@@ -5,6 +5,7 @@ mod audit;
 mod conformance;
 mod credentials;
 mod demo;
+mod deploy;
 mod follow;
 mod hosting;
 mod jobs;
@@ -117,7 +118,7 @@ enum Command {
         #[command(subcommand)]
         command: lease::LeaseCommand,
     },
-    /// List the agents of a host.
+    /// List the agents of a host, or add some.
     Agents(agents::AgentsArgs),
     /// Show what a component is and the authority it could ever use.
     Inspect(agents::InspectArgs),
@@ -357,7 +358,10 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Audit { command } => audit::audit(command).await,
         Command::Credentials(args) => credentials::list(args).await,
         Command::Lease { command } => lease::lease(command).await,
-        Command::Agents(args) => agents::list(args).await,
+        Command::Agents(mut args) => match args.command.take() {
+            Some(deploy::AgentsCommand::Add(args)) => deploy::add(args).await,
+            None => agents::list(args).await,
+        },
         Command::Inspect(args) => agents::inspect(&args),
         Command::New(args) => agents::new(&args),
         Command::Build(args) => agents::build(args).await,
