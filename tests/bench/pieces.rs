@@ -11,7 +11,11 @@ use std::{
 
 use bytes::Bytes;
 use leasehold::{
-    agents::{cache::Cache, compiler::Compiler, registry::Registry},
+    agents::{
+        cache::Cache,
+        compiler::{Compiler, Place, Settings},
+        registry::Registry,
+    },
     capability::{JobCtx, Services, World, mounts::Mounts},
     clock::Clock,
     journal::{Bounds, Journal},
@@ -147,27 +151,35 @@ impl Store for Nowhere {
 }
 
 /// What a job needs besides its agent, without a host around it.
-struct Bench {
-    world: Arc<World>,
-    sandbox: Arc<Sandbox>,
-    registry: Registry,
+pub struct Bench {
+    pub world: Arc<World>,
+    pub sandbox: Arc<Sandbox>,
+    pub registry: Registry,
+    /// Where `registry` keeps what it has compiled.
+    pub compiled: Cache,
     _cache: tempfile::TempDir,
 }
 
 impl Bench {
     fn new(store: Arc<dyn Store>) -> Self {
+        Self::of(store, 64, Place::InProcess)
+    }
+
+    /// One for so many agents at once, which are compiled there.
+    pub fn of(store: Arc<dyn Store>, live_agents: usize, place: Place) -> Self {
         let limits = Limits { journal_bytes_max: u64::MAX, ..Limits::default() };
-        let sandbox = Arc::new(Sandbox::new(&limits, 64).expect("an engine can be built"));
+        let sandbox = Arc::new(Sandbox::new(&limits, live_agents).expect("an engine can be built"));
         let cache = tempfile::tempdir().expect("a temporary folder can be made");
         let compiled = Cache::open(cache.path().join("compiled")).expect("a fresh folder is ours");
-        let registry = Registry::new(Arc::clone(&sandbox), compiled, Compiler::default(), limits.component_bytes_max);
+        let compiler = Compiler::new(place, Settings::default());
+        let registry = Registry::new(Arc::clone(&sandbox), compiled.clone(), compiler, limits.component_bytes_max);
         let mounts = Arc::new(Mounts::open(Vec::new()).expect("no mount is no problem"));
         let world = Arc::new(World::new(Clock::system(), mounts, limits, store, Services::none()));
-        Self { world, sandbox, registry, _cache: cache }
+        Self { world, sandbox, registry, compiled, _cache: cache }
     }
 
     /// A context and all that it stands on, as a runner makes it for every job.
-    fn job(&self, input: &str) -> (JobCtx, Arc<Accepted>) {
+    pub fn job(&self, input: &str) -> (JobCtx, Arc<Accepted>) {
         let job_id = JobId::new(Ulid::from_parts(0, rand()));
         let accepted = Arc::new(Accepted {
             job_id,

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{BufRead as _, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ pub struct Program {
 impl Program {
     /// Starts `leasehold serve` on a free port of loopback.
     pub fn leasehold(agents: &Path, data: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold-under-test"));
+        let mut command = Command::new(leasehold());
         command.args(["serve", "--listen", "127.0.0.1:0", "--token"]).arg(format!("bench={TOKEN}"));
         command.arg("--agents").arg(agents).arg("--data").arg(data);
         // The defaults, but that one principal may park as many agents as are measured, and ask for whatever there is.
@@ -64,12 +64,7 @@ impl Program {
 
     /// What belongs to this process alone, in bytes.
     pub fn private_bytes(&self) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).expect("it runs");
-        let kib = |key: &str| -> u64 {
-            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("no {key} in {text}"));
-            line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
-        };
-        (kib("Private_Dirty:") + kib("Private_Clean:")) * 1024
+        private_bytes_of(self.child.id())
     }
 
     /// The most memory this process ever had in use, in bytes.
@@ -78,6 +73,21 @@ impl Program {
         let line = text.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_else(|| panic!("no peak in {text}"));
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
     }
+}
+
+/// The program under measurement.
+pub fn leasehold() -> PathBuf {
+    env!("CARGO_BIN_EXE_leasehold-under-test").into()
+}
+
+/// What belongs to a process alone, in bytes.
+pub fn private_bytes_of(process: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).expect("it runs");
+    let kib = |key: &str| -> u64 {
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("no {key} in {text}"));
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+    };
+    (kib("Private_Dirty:") + kib("Private_Clean:")) * 1024
 }
 
 impl Drop for Program {

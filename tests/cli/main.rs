@@ -3,6 +3,7 @@
 mod audit;
 mod client;
 mod credentials;
+mod deploy;
 mod itself;
 mod journal;
 mod lease;

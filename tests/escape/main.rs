@@ -8,6 +8,7 @@ mod ambient;
 mod calls;
 mod cancel;
 mod catalogue;
+mod compiling;
 mod components;
 mod exhaustion;
 mod forgery;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use leasehold::{
+    agents::compiler::Place,
     client::{Client, ClientInfo},
     clock::{Clock, Hands},
     config::{Config, MountEntry, MountMode, PolicyEntry},
@@ -51,6 +52,7 @@ pub struct Builder {
     storage: Storage,
     owner: Option<Principal>,
     registers: bool,
+    compiler: Place,
     folders: BTreeMap<String, TempDir>,
 }
 
@@ -80,6 +82,7 @@ impl Default for Builder {
             storage: Storage::Memory,
             owner: None,
             registers: true,
+            compiler: Place::InProcess,
             folders: BTreeMap::new(),
         }
     }
@@ -185,6 +188,13 @@ impl Builder {
         self
     }
 
+    /// Has agents compiled there, and not within the test's process, which is faster.
+    #[must_use]
+    pub fn compiler(mut self, place: Place) -> Self {
+        self.compiler = place;
+        self
+    }
+
     /// Starts the host.
     ///
     /// # Panics
@@ -205,7 +215,7 @@ impl Builder {
                 store
             }
         };
-        let parts = Parts { clock: self.clock, store: Some(store), owner: self.owner, ..Parts::default() };
+        let parts = Parts { clock: self.clock, store: Some(store), owner: self.owner, compiler: self.compiler };
         let host = within("the host to start", Host::start(self.config, parts)).await.expect("the host starts");
         if self.registers {
             let problems = within("the agents", host.register_agents()).await.expect("the agents folder can be read");

@@ -37,11 +37,7 @@ use crate::{
 /// If cargo has not built it, which it does for every test of this package.
 #[must_use]
 pub fn leasehold() -> Command {
-    let test = env::current_exe().expect("a test knows its own file");
-    let profile = test.ancestors().nth(2).expect("a test lies in `deps` of its profile's folder");
-    let program = profile.join("leasehold-under-test");
-    assert!(program.is_file(), "there is no {}; build it with `cargo build -p leasehold-tests`", program.display());
-    let mut command = Command::new(program);
+    let mut command = Command::new(program());
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("LEASEHOLD_") {
             command.env_remove(name);
@@ -49,6 +45,20 @@ pub fn leasehold() -> Command {
     }
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
+}
+
+/// Where the program is.
+///
+/// # Panics
+///
+/// If cargo has not built it.
+#[must_use]
+pub fn program() -> PathBuf {
+    let test = env::current_exe().expect("a test knows its own file");
+    let profile = test.ancestors().nth(2).expect("a test lies in `deps` of its profile's folder");
+    let program = profile.join("leasehold-under-test");
+    assert!(program.is_file(), "there is no {}; build it with `cargo build -p leasehold-tests`", program.display());
+    program
 }
 
 /// How a program ended and what it said.
@@ -204,6 +214,16 @@ impl Running {
         }
     }
 
+    /// Its process.
+    ///
+    /// # Panics
+    ///
+    /// If it has been waited for.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("the program has not been waited for")
+    }
+
     /// Sends it a signal.
     ///
     /// # Panics
@@ -343,6 +363,12 @@ impl Starting {
         let ready = self.running.stdout(|line| serde_json::from_str::<Value>(line).ok()).await;
         let url = ready["url"].as_str().expect("the ready line names the address").to_owned();
         Served { running: self.running, url, data: self.data, _temporary: self.temporary }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.running.id()
     }
 
     /// Kills it so long after it was started, ready or not, and waits until it is gone.

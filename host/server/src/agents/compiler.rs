@@ -72,9 +72,10 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            memory_bytes_max: 2 << 30,
+            // What CPython's component, the largest kind there is, needs is below half of it; of time, it needs a fifth.
+            memory_bytes_max: 1 << 30,
             cpu_sec_max: 120,
-            timeout_sec: 300,
+            timeout_sec: 600,
             concurrent_max: 2,
             threads: 2,
             cache_bytes_max: 4 << 30,
@@ -308,13 +309,13 @@ impl Compiler {
                 return Err(stopping());
             }
             if Instant::now() >= deadline {
-                return Err(self.too_much(&format!("longer than {timeout_sec} s"), "timeout_sec"));
+                return Err(too_much(&format!("compiling it takes longer than {timeout_sec} s"), "timeout_sec"));
             }
         }
         drop(child);
         match compiled {
             Some(Ok(Kept::TooMuch)) => {
-                return Err(self.too_much(&format!("{memory_bytes_max} bytes and more"), "memory_bytes_max"));
+                return Err(self.too_little_memory());
             }
             Some(Err(error)) => {
                 return Err(CompileError::Failed(format!("the compile cache cannot be written to: {error}")));
@@ -327,7 +328,7 @@ impl Compiler {
 
     /// Says what the end of a child means.
     fn judge(&self, status: ExitStatus, said: &[u8]) -> Result<(String, Box<Audit>), CompileError> {
-        let Settings { memory_bytes_max, cpu_sec_max, .. } = self.settings;
+        let Settings { cpu_sec_max, .. } = self.settings;
         let text = String::from_utf8_lossy(said);
         let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
         if status.success() {
@@ -335,12 +336,12 @@ impl Compiler {
             let report = report.map_err(|_| CompileError::Failed("the compiler ended without a report".to_owned()))?;
             return self.told(report);
         }
-        if is_of_memory(&text) {
-            return Err(self.too_much(&format!("more than {memory_bytes_max} bytes of memory"), "memory_bytes_max"));
+        if worker::is_of_memory(&text) {
+            return Err(self.too_little_memory());
         }
         match (status.signal(), status.code()) {
             (Some(SIGXCPU), _) => {
-                Err(self.too_much(&format!("more than {cpu_sec_max} s of processor time"), "cpu_sec_max"))
+                Err(too_much(&format!("compiling it takes more than {cpu_sec_max} s of processor time"), "cpu_sec_max"))
             }
             // Nobody here did that: the kernel, for want of memory, or somebody else.
             (Some(SIGKILL), _) => {
@@ -368,19 +369,21 @@ impl Compiler {
             Report::Compiled { compatibility, audit } => Ok((compatibility, audit)),
             Report::Unfit(why) => Err(CompileError::Unfit(shown(&why))),
             Report::Failed(why) => Err(CompileError::Failed(shown(&why))),
-            Report::Memory => {
-                let most = format!("more than {} bytes of memory", self.settings.memory_bytes_max);
-                Err(self.too_much(&most, "memory_bytes_max"))
-            }
+            Report::Memory => Err(self.too_little_memory()),
         }
     }
 
-    fn too_much(&self, what: &str, setting: &str) -> CompileError {
-        CompileError::Unfit(format!(
-            "compiling it takes {what}; build it smaller (in release mode, with shorter functions), or raise \
-             compile.{setting} and start the host again"
-        ))
+    fn too_little_memory(&self) -> CompileError {
+        let bytes_max = self.settings.memory_bytes_max;
+        too_much(&format!("compiling it takes more than {bytes_max} bytes of memory"), "memory_bytes_max")
     }
+}
+
+fn too_much(what: &str, setting: &str) -> CompileError {
+    CompileError::Unfit(format!(
+        "{what}; build it smaller (in release mode, with shorter functions), or raise compile.{setting} and start the \
+         host again"
+    ))
 }
 
 /// The right to compile, until it is dropped.
@@ -461,10 +464,6 @@ fn first(mut from: impl Read, bytes_max: usize) -> Vec<u8> {
 /// Starts a thread that ends with the stream it reads.
 fn read_on(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
-}
-
-fn is_of_memory(text: &str) -> bool {
-    worker::is_of_memory(text)
 }
 
 fn stopping() -> CompileError {

@@ -29,8 +29,8 @@ pub const COMMAND: &str = "compile-component";
 /// The longest line that is made of a component: an agent's has some three kilobytes.
 pub const REPORT_BYTES_MAX: usize = 1 << 20;
 
-/// How far below the host's own work compiling comes.
-const NICE: i32 = 10;
+/// How far below the host's own work compiling comes: a third of a share where there are no processors left.
+const NICE: i32 = 5;
 
 /// What a worker may use. Whoever starts it says so, and it says so to the kernel.
 #[derive(Clone, Debug, Args)]
