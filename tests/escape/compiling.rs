@@ -288,3 +288,44 @@ async fn a_child_may_be_killed_and_ends_with_its_host() {
     let _ = served.kill().await;
     until("the end of all", || children_of(host).is_empty().then_some(())).await;
 }
+
+/// The folder of compiled agents has a bound, and what runs is not what pays for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn above_the_bound_what_neither_an_agent_nor_a_job_needs_is_removed() {
+    let dir = some_agents(&["echo", "sleeper"]);
+    let (host, data) = host(dir.path(), |compile| compile.cache_bytes_max = 1).await;
+    let problems = within("the agents", host.host().register_agents()).await.expect("the folder can be read");
+    assert!(problems.is_empty(), "{problems:?}");
+    let registry = host.host().registry();
+    let mut needed: Vec<String> = registry.all().iter().map(|agent| agent.audit.digest.to_string()).collect();
+    let mut session = host.session().await;
+    let job_id = session.submit("sleeper").input(json!({ "sec": 600 })).job_id().await;
+    fs::remove_file(dir.path().join("sleeper@1.0.0.wasm")).expect("it is there");
+    until("the agent to go", || (registry.all().len() == 1).then_some(())).await;
+
+    let compiled = data.path().join("compiled");
+    let digests = || {
+        let names = fs::read_dir(&compiled).expect("the folder is there").flatten().map(|file| file.file_name());
+        let mut digests: Vec<String> = names.map(|name| name.to_string_lossy()[..64].to_owned()).collect();
+        digests.sort();
+        digests.dedup();
+        digests
+    };
+    // What was used in the last hour stays, whoever needs it.
+    let all = digests();
+    assert!(all.len() > 2, "{all:?}");
+    let tidied = within("a look", host.host().tidy_compiled()).await.expect("the folder can be read");
+    assert_eq!((tidied.removed, digests()), (0, all));
+    for file in fs::read_dir(&compiled).expect("the folder is there").flatten() {
+        let file = fs::File::options().append(true).open(file.path()).expect("it can be written to");
+        file.set_modified(std::time::UNIX_EPOCH).expect("it is ours");
+    }
+    let tidied = within("a look", host.host().tidy_compiled()).await.expect("the folder can be read");
+    needed.sort();
+    assert_eq!(digests(), needed, "{tidied:?}");
+
+    session.request_with("job.cancel", json!({ "job_id": job_id }), json!({})).await;
+    session.follow(&job_id).await;
+    let run = session.submit("echo").input(json!("still here")).run().await;
+    assert_eq!(run.result(), Ok(json!("still here")));
+}

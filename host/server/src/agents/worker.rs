@@ -86,10 +86,10 @@ pub fn compile(wasm: &[u8], component_bytes_max: usize) -> (Report, Vec<u8>) {
         Ok((compatibility, compiled)) => (Report::Compiled { compatibility, audit: Box::new(audit) }, compiled),
         Err((its_own, error)) => {
             let text = format!("cannot compile the component: {error:#}");
-            let report = match () {
-                () if is_of_memory(&text) => Report::Memory,
-                () if its_own => Report::Unfit(text),
-                () => Report::Failed(text),
+            let report = match its_own {
+                _ if is_of_memory(&text) => Report::Memory,
+                true => Report::Unfit(text),
+                false => Report::Failed(text),
             };
             (report, Vec::new())
         }
