@@ -22,20 +22,24 @@ __all__ = ["task", "run", "start", "watch", "Task", "Watched", "ChildEvent"]
 
 @dataclass(frozen=True)
 class Task:
-    """A task for another agent, which `run`, `start` or `watch` begins, also more than once."""
+    """A task for another agent, which `run`, `start` or `watch` begins, also more than once.
+
+    Attributes:
+        agent: `name` or `name@version` (ARCP §7.5).
+        input: what the other agent gets: anything that has a JSON.
+        lease: the patterns of each namespace, such as `{"fs.read": ["/workspace/**"]}`. What is not named is not
+            granted.
+        budget: how much of this job's budget it gets, such as `USD:0.50`; without it, all that is left.
+        expires_at: ends its lease earlier than this job's own (ARCP §9.5).
+        max_runtime: ends it if it runs for longer, in seconds: whole ones, and at least one.
+    """
 
     agent: str
-    """`name` or `name@version` (ARCP §7.5)."""
     input: Any = None
-    """What the other agent gets: anything that has a JSON."""
     lease: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The patterns of each namespace, such as `{"fs.read": ["/workspace/**"]}`. What is not named is not granted."""
     budget: str | None = None
-    """How much of this job's budget it gets, such as `USD:0.50`; without it, all that is left."""
     expires_at: datetime.datetime | None = None
-    """Ends its lease earlier than this job's own (ARCP §9.5)."""
     max_runtime: float | datetime.timedelta | None = None
-    """Ends it if it runs for longer, in seconds: whole ones, and at least one."""
 
     def run(self) -> Any:
         """Has the task done and waits for its result. Needs `agent.delegate` on the agent.
@@ -75,10 +79,13 @@ class Task:
 
 @dataclass(frozen=True)
 class ChildEvent:
-    """One event of another agent's job (ARCP §8.2)."""
+    """One event of another agent's job (ARCP §8.2).
+
+    Attributes:
+        kind: such as `log` or `progress`.
+    """
 
     kind: str
-    """Such as `log` or `progress`."""
     ts: datetime.datetime
     body: dict[str, Any]
 

@@ -34,25 +34,30 @@ _BUFFER_SIZE = 256 * 1024
 
 
 class Kind(enum.StrEnum):
-    """What a name in a directory stands for."""
+    """What a name in a directory stands for.
+
+    `OTHER` is a symbolic link, a device, a pipe or a socket. Nothing opens it.
+    """
 
     FILE = "file"
     DIRECTORY = "directory"
     OTHER = "other"
-    """A symbolic link, a device, a pipe or a socket. Nothing opens it."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a directory, as `list` and `walk` give it."""
+    """One entry of a directory, as `list` and `walk` give it.
+
+    Attributes:
+        path: the whole path, ready for `read` or `list`.
+        name: the last part of the path.
+        size: bytes for a file, 0 for everything else.
+    """
 
     path: str
-    """The whole path, ready for `read` or `list`."""
     name: str
-    """The last part of the path."""
     kind: Kind
     size: int
-    """Bytes for a file, 0 for everything else."""
 
     @property
     def is_file(self) -> bool:
@@ -67,13 +72,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Stat:
-    """What is known of a file or directory."""
+    """What is known of a file or directory.
+
+    Attributes:
+        size: bytes for a file, 0 for everything else.
+        modified: when it was last changed, in UTC.
+    """
 
     kind: Kind
     size: int
-    """Bytes for a file, 0 for everything else."""
     modified: datetime.datetime
-    """When it was last changed, in UTC."""
 
 
 def read(path: Path) -> bytes:

@@ -20,10 +20,13 @@ __all__ = ["list", "ask", "complete", "start", "stream", "Completion", "Stream"]
 
 @dataclass(frozen=True)
 class Completion:
-    """A chat completion, as the API gives it."""
+    """A chat completion, as the API gives it.
+
+    Attributes:
+        raw: all of it.
+    """
 
     raw: dict[str, Any]
-    """All of it."""
 
     @property
     def message(self) -> dict[str, Any]:

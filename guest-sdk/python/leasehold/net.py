@@ -35,11 +35,14 @@ _REDIRECTS = 10
 
 
 class Headers(Mapping[str, str]):
-    """Headers of a response, by names in any case; of a name that stands there twice, the first."""
+    """Headers of a response, by names in any case; of a name that stands there twice, the first.
+
+    Attributes:
+        pairs: the names and values as the server sent them.
+    """
 
     def __init__(self, pairs: list[tuple[str, bytes]]) -> None:
         self.pairs = pairs
-        """As the server sent them."""
 
     def __getitem__(self, name: str) -> str:
         for value in self.get_all(name):
@@ -62,15 +65,18 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True)
 class Response:
-    """What came back."""
+    """What came back.
+
+    Attributes:
+        status: such as 200.
+        url: where it came from, after redirects.
+        body: all of it, as bytes.
+    """
 
     status: int
-    """Such as 200."""
     url: str
-    """Where it came from, after redirects."""
     headers: Headers
     body: bytes
-    """Empty for a stream, whose body is read from the stream."""
 
     @property
     def ok(self) -> bool:
@@ -100,15 +106,18 @@ class Stream(UnderWay):
     """A response that is read as it comes: an iterator over the parts of its body, as bytes.
 
     The connection is closed with `drop`, at the end of a `with`, or when nothing refers to the stream.
+
+    Attributes:
+        status: such as 200.
+        url: where it came from, after redirects.
+        headers: as in a `Response`.
     """
 
     def __init__(self, call: Any) -> None:
         super().__init__(call)
         head = _response(_host.call(_host.net.head, call))
         self.status: int = head.status
-        """Such as 200."""
         self.url: str = head.url
-        """Where it came from, after redirects."""
         self.headers: Headers = head.headers
 
     def __iter__(self) -> Iterator[bytes]:

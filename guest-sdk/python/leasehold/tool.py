@@ -14,15 +14,18 @@ __all__ = ["Tool", "list", "call", "start"]
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool, as `list` gives it."""
+    """A tool, as `list` gives it.
+
+    Attributes:
+        name: such as `search.web`.
+        input_schema: the JSON Schema of its arguments.
+        output_schema: the JSON Schema of its result, if it has one.
+    """
 
     name: str
-    """Such as `search.web`."""
     description: str
     input_schema: dict[str, Any]
-    """The JSON Schema of its arguments."""
     output_schema: dict[str, Any] | None
-    """The JSON Schema of its result, if it has one."""
 
 
 def list() -> builtins.list[Tool]:
