@@ -63,6 +63,10 @@ from ._error import (
 from ._host import NoHostError
 from ._logging import LogHandler
 
+# What stands here is named after here, in tracebacks and in documentation.
+for _public in (*Error._of.values(), Error, Code, LogHandler, NoHostError, agent):
+    _public.__module__ = __name__
+
 __all__ = [
     "agent", "calls", "delegate", "events", "fs", "job", "metrics", "model", "net", "output", "tool",
     "Code", "Error", "LogHandler", "NoHostError",
