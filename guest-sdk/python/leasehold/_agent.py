@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import linecache
 import re
 import sys
@@ -138,8 +140,10 @@ class WitWorld:
         """Does one job."""
         assert _chosen is not None
         for stream in (sys.stdout, sys.stderr):
-            # A line is told when it is complete, so that it stands among the events where it belongs.
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+            # A line is told when it is complete, so that it stands among the events where it belongs. An agent's module
+            # may have put something else there.
+            if isinstance(stream, io.TextIOWrapper) and not stream.closed:
+                stream.reconfigure(line_buffering=True, errors="backslashreplace")
         _logging.install()
         _late.explain()
         try:
@@ -150,8 +154,10 @@ class WitWorld:
             events.error(_trace(error))
             raise _host.err(InternalError(_last_line(error))) from None
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                # The agent may have closed it, or set it to None.
+                with contextlib.suppress(AttributeError, ValueError):
+                    stream.flush()
 
 
 def _trace(error: BaseException) -> str:

@@ -329,6 +329,18 @@ class WhatPythonTells(unittest.TestCase):
             self.assertEqual((seen, told.getvalue()), ([b"one\n"], b"one\ntwo"))
             stream.detach()
 
+    def test_standard_output_may_be_closed_or_something_else(self) -> None:
+        for stream in [io.StringIO(), io.TextIOWrapper(io.BytesIO()), None]:
+
+            def run(input: Any) -> int:
+                if sys.stdout is not None:
+                    sys.stdout.close()
+                return 1
+
+            with contextlib.redirect_stdout(stream):
+                outcomes = [answer(run, "null"), answer(lambda input: 2, "null")]
+            self.assertEqual(outcomes, ["1", "2"])
+
     def test_an_import_that_comes_too_late_says_so(self) -> None:
         def run(input: Any) -> None:
             importlib.import_module("no_such_module")
