@@ -149,15 +149,16 @@ async function bundled(project, entry, engine) {
   }
 }
 
-/** Adds what an agent's author needs to know to a message of esbuild. */
+/** Adds what an agent's author needs to know to a message of esbuild, in place of what does not help here. */
 function explained(message) {
-  const node = /^Could not resolve "(node:[\w/]+|fs|path|os|crypto|http|https|net|child_process)"/.exec(message.text);
-  const notes = node
-    ? [{ text: `An agent has no ${node[1]}: what its lease grants is in @leasehold/agent/fs, …/net, …/job and so on.` }]
-    : /Top-level await/.test(message.text)
-      ? [{ text: "A module's top level runs when the agent is built: await inside the agent's function." }]
-      : [];
-  return { ...message, notes: [...message.notes, ...notes] };
+  const [, name] = /^Could not resolve "([^"]+)"/.exec(message.text) ?? [];
+  if (name?.startsWith("node:") || message.notes.some((note) => note.text.includes("built into node"))) {
+    const text = `An agent has no ${name}: what its lease grants is in @leasehold/agent/fs, …/net, …/job and so on.`;
+    return { ...message, notes: [{ text }] };
+  }
+  if (!/^Top-level await/.test(message.text)) return message;
+  const text = "A module's top level runs when the agent is built: await inside the agent's function.";
+  return { ...message, notes: [{ text }] };
 }
 
 /** Drops the imports that are not used, and tells which are left: names of each interface, or all of it. */

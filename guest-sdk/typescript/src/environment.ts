@@ -126,6 +126,17 @@ function clear(timer?: number): void {
   intervals.delete(timer);
 }
 
+/** The engine's own gives a promise of the engine's own, which nobody would settle. */
+async function fromAsync<T, R>(
+  items: AsyncIterable<T> | Iterable<T | PromiseLike<T>> | ArrayLike<T | PromiseLike<T>>,
+  map?: (item: T, index: number) => R | PromiseLike<R>,
+): Promise<(T | R)[]> {
+  const found: (T | R)[] = [];
+  const list = Symbol.asyncIterator in items || Symbol.iterator in items ? items : Array.from(items);
+  for await (const item of list) found.push(map ? await map(item, found.length) : item);
+  return found;
+}
+
 Object.assign(globalThis, {
   Promise: AgentPromise,
   console,
@@ -140,3 +151,4 @@ Object.assign(globalThis, {
   TextDecoder: Decoder,
 });
 Math.random = random;
+Object.assign(Array, { fromAsync });

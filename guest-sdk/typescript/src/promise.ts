@@ -135,6 +135,8 @@ function waitForMore(): void {
     if (left > 0) sleepFor(Math.min(left, NAP_MAX_MS));
     if (left > 0 && cancelRequested()) endTimers();
   } else {
+    // Also the engine's own promises, whose jobs nobody runs: those of `async` code in `eval`, and of `import()` with a
+    // path that the build could not follow.
     throw new LeaseholdError("internal-error", "the agent awaits a promise that nothing is going to settle");
   }
   runTimers();
