@@ -172,7 +172,10 @@ function narrow(bundle) {
       interfaces.set(specifier, undefined);
       return _;
     }
-    const names = list.split(",").map((name) => name.trim()).filter(Boolean);
+    const names = list
+      .split(",")
+      .map((name) => name.trim())
+      .filter(Boolean);
     const used = names.filter((name) => isUsed(name.split(" as ").at(-1)));
     if (used.length === 0) return "";
     const known = interfaces.has(specifier) ? interfaces.get(specifier) : new Set();

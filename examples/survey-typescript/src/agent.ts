@@ -70,7 +70,12 @@ function files(): void {
 async function services(url: string): Promise<void> {
   events.status("services");
   events.thought("the operator offers tools and models");
-  console.log(`tools: ${tool.list().map((tool) => tool.name).join(", ")}`);
+  console.log(
+    `tools: ${tool
+      .list()
+      .map((tool) => tool.name)
+      .join(", ")}`,
+  );
   console.log(`upper: ${tool.call<{ text: string }>("upper", { text: "lease" }).text}`);
   console.warn(`refused: ${refusal(() => tool.call("upper", {}))}`);
 

@@ -54,18 +54,15 @@ export function exported(module: { default?: unknown }): (input: string) => stri
   return module.default.run;
 }
 
-function answer<Input, Output>(
-  input: string,
-  shape: Check<Input> | undefined,
-  run: Run<Input, Output>,
-): string {
+function answer<Input, Output>(input: string, shape: Check<Input> | undefined, run: Run<Input, Output>): string {
   try {
     const value: unknown = JSON.parse(input);
     return json(settle(run(shape ? check(shape, value) : (value as Input))), "result");
   } catch (error) {
     throw ending(error);
   } finally {
-    for (const error of takeUnhandled()) log("warn", `a promise was rejected unseen: ${describe(error)}`.toWellFormed());
+    for (const error of takeUnhandled())
+      log("warn", `a promise was rejected unseen: ${describe(error)}`.toWellFormed());
   }
 }
 

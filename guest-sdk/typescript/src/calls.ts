@@ -122,7 +122,8 @@ export class Pending<T> extends UnderWay implements PromiseLike<T> {
 
   then<A = T, B = never>(
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
-    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+    // As the language's own declaration has it, so that a handler may say what it expects.
+    onRejected?: ((reason: any) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
     this.#promise ??= new Promise<T>((resolve, reject) => {
       this.#settle = () => {
@@ -222,7 +223,10 @@ export function waitAny(calls: Iterable<UnderWay>, options: { timeoutMs?: number
   // What was finished has its outcome already, so nothing is to be waited for.
   const over = list.findIndex((call) => call.isOver);
   if (over >= 0) return over;
-  return waitFirst(list.map((call) => call.call), options.timeoutMs);
+  return waitFirst(
+    list.map((call) => call.call),
+    options.timeoutMs,
+  );
 }
 
 /** How a call ended. */

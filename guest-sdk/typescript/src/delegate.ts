@@ -61,7 +61,10 @@ export function run<T = unknown>(agent: string, task?: Task): T {
 /** Starts a task, and goes on meanwhile. Throws what `run` throws and is known at once. */
 export function start<T = unknown>(agent: string, task?: Task): Pending<T> {
   const begun = outgoing(agent, task);
-  return new Pending(host(() => hostStart(begun)), (call) => JSON.parse(hostFinish(call)) as T);
+  return new Pending(
+    host(() => hostStart(begun)),
+    (call) => JSON.parse(hostFinish(call)) as T,
+  );
 }
 
 /** Starts a task and watches it: the events of the other job come in. */

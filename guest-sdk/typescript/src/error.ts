@@ -1,5 +1,9 @@
 /** Why something was refused or failed, with the codes of the contract (`wit/types.wit`). */
 
+// Every other module comes by here, and with it the types of what surrounds an agent.
+/// <reference path="./globals.d.ts" />
+/// <reference path="./host.d.ts" />
+
 /** Every code there is. */
 export const ERROR_CODES = [
   "permission-denied",

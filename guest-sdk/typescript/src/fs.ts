@@ -76,7 +76,7 @@ export function readRange(path: string, offset: number, length: number): Uint8Ar
 
 /** Reads a file of any size in parts, the last of which may be smaller. Needs `fs.read` on `path`. */
 export function* chunks(path: string, length = CHUNK_BYTES): Generator<Uint8Array, void> {
-  for (let offset = 0; ; ) {
+  for (let offset = 0; ;) {
     const part = readRange(path, offset, length);
     if (part.length === 0) return;
     yield part;
@@ -87,8 +87,8 @@ export function* chunks(path: string, length = CHUNK_BYTES): Generator<Uint8Arra
 /**
  * Lists a directory in the order of its names. Needs `fs.read` on `path`.
  *
- * Names that are not UTF-8 are left out. Throws `too-large` over the host's limit (default 65,536 entries), `not-found`,
- * `not-a-directory`.
+ * Names that are not UTF-8 are left out. Throws `too-large` over the host's limit (default 65,536 entries),
+ * `not-found`, `not-a-directory`.
  */
 export function list(path: string): Entry[] {
   const folder = path.replace(/\/+$/, "");

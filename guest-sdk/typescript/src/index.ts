@@ -6,9 +6,6 @@
  * `@leasehold/agent/fs` and so on, so that an agent's component imports what it calls and nothing else.
  */
 
-/// <reference path="./globals.d.ts" />
-/// <reference path="./host.d.ts" />
-
 export { agent, type Agent } from "./agent.js";
 export { ERROR_CODES, LeaseholdError, type ErrorCode } from "./error.js";
 export * as shape from "./shape.js";

@@ -67,20 +67,26 @@ export function inspect(value: unknown, within: unknown[] = []): string {
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? "Invalid Date" : value.toISOString();
   if (value instanceof RegExp) return String(value);
   if (within.includes(value)) return "[circular]";
-  const name: string = value.constructor?.name ?? "";
+  const constructor: string = value.constructor?.name ?? "";
+  const name = constructor === "Object" ? "" : constructor;
   const inner = [...within, value];
   const list = (items: string[], count: number) =>
     (count > ITEMS_MAX ? [...items, `… ${count - ITEMS_MAX} more`] : items).join(", ");
   if (within.length >= DEPTH_MAX) return Array.isArray(value) ? "[…]" : `${name && `${name} `}{…}`;
   if (Array.isArray(value)) {
-    return `[${list(value.slice(0, ITEMS_MAX).map((item) => inspect(item, inner)), value.length)}]`;
+    return `[${list(
+      value.slice(0, ITEMS_MAX).map((item) => inspect(item, inner)),
+      value.length,
+    )}]`;
   }
   if (ArrayBuffer.isView(value) && !(value instanceof DataView)) {
     const array = value as unknown as { length: number; slice(from: number, to: number): Iterable<unknown> };
     return `${name}(${array.length}) [${list([...array.slice(0, ITEMS_MAX)].map(String), array.length)}]`;
   }
   if (value instanceof Map) {
-    const items = [...value].slice(0, ITEMS_MAX).map(([key, item]) => `${inspect(key, inner)} => ${inspect(item, inner)}`);
+    const items = [...value]
+      .slice(0, ITEMS_MAX)
+      .map(([key, item]) => `${inspect(key, inner)} => ${inspect(item, inner)}`);
     return `Map(${value.size}) {${list(items, value.size)}}`;
   }
   if (value instanceof Set) {
@@ -93,5 +99,5 @@ export function inspect(value: unknown, within: unknown[] = []): string {
     return `${label}: ${inspect((value as Record<string, unknown>)[key], inner)}`;
   });
   const body = items.length === 0 ? "{}" : `{ ${list(items, keys.length)} }`;
-  return name && name !== "Object" ? `${name} ${body}` : body;
+  return name ? `${name} ${body}` : body;
 }

@@ -16,7 +16,8 @@ export interface MetricOptions {
 /**
  * Reports one figure: a number, a bigint, or a decimal in plain notation such as `"0.0234"`.
  *
- * Throws `invalid-request` for a value that is no plain decimal, a name under `cost.budget.`, or anything over its limit.
+ * Throws `invalid-request` for a value that is no plain decimal, a name under `cost.budget.`, or anything over its
+ * limit.
  */
 export function metric(name: string, value: number | bigint | string, options: MetricOptions = {}): void {
   const dimensions = Object.entries(options.dimensions ?? {});

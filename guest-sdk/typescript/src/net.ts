@@ -62,7 +62,10 @@ export function request(url: string, options?: RequestOptions): Response {
 /** Makes a request, and goes on meanwhile. Throws what `request` throws and is known at once. */
 export function start(url: string, options?: RequestOptions): Pending<Response> {
   const request = outgoing(url, options);
-  return new Pending(host(() => hostStart(request)), (call) => new Response(hostFinish(call)));
+  return new Pending(
+    host(() => hostStart(request)),
+    (call) => new Response(hostFinish(call)),
+  );
 }
 
 /** Makes a request and reads the response as it comes. Throws what `request` throws, but for `too-large`. */

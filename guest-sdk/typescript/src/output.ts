@@ -1,8 +1,8 @@
 /**
  * A result too large for one message, streamed (ARCP §8.4). Needs no grant.
  *
- * A job that wrote anything here has a streamed result: its function then returns nothing, or a `string` as the summary.
- * Text and bytes cannot be mixed in one result.
+ * A job that wrote anything here has a streamed result: its function then returns nothing, or a `string` as the
+ * summary. Text and bytes cannot be mixed in one result.
  */
 
 import {
@@ -20,7 +20,8 @@ const GATHERED_MAX = 64 * 1024;
 /**
  * Adds text to the result, at once.
  *
- * Throws `too-large` over the host's limit (default 256 MiB), `invalid-request` after `finish` or when bytes were written.
+ * Throws `too-large` over the host's limit (default 256 MiB), `invalid-request` after `finish` or when bytes were
+ * written.
  */
 export function writeText(contents: string): void {
   host(() => hostWriteText(text(contents, "contents")));
@@ -31,7 +32,7 @@ export function writeBytes(contents: ArrayBuffer | ArrayBufferView): void {
   host(() => hostWriteBytes(bytes(contents, "contents")));
 }
 
-/** Ends the result; the host does so itself when the agent returns. Throws `invalid-request` if it has ended already. */
+/** Ends the result; the host does so itself when the agent returns. Throws `invalid-request` if it ended before. */
 export function finish(): void {
   host(() => hostFinish());
 }

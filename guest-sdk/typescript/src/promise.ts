@@ -146,7 +146,10 @@ function waitForCalls(timeoutMs: number | undefined): void {
   const waiting = [...watches];
   let first: number | undefined;
   try {
-    first = waitFirst(waiting.map((watch) => watch.call), timeoutMs === undefined ? undefined : Math.ceil(timeoutMs));
+    first = waitFirst(
+      waiting.map((watch) => watch.call),
+      timeoutMs === undefined ? undefined : Math.ceil(timeoutMs),
+    );
   } catch (error) {
     watches.clear();
     for (const watch of waiting) watch.failed(error);

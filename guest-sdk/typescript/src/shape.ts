@@ -26,7 +26,12 @@ export interface StandardSchema<T> {
 
 type StandardResult<T> =
   | { readonly value: T; readonly issues?: undefined }
-  | { readonly issues: readonly { readonly message: string; readonly path?: readonly (PropertyKey | { key: PropertyKey })[] | undefined }[] };
+  | {
+      readonly issues: readonly {
+        readonly message: string;
+        readonly path?: readonly (PropertyKey | { key: PropertyKey })[] | undefined;
+      }[];
+    };
 
 /** Everything `agent` takes as the shape of an input. */
 export type Check<T> = Shape<T> | StandardSchema<T>;
@@ -135,7 +140,10 @@ export function check<T>(shape: Check<T>, value: unknown): T {
     if (error instanceof LeaseholdError) throw error;
     const path = error instanceof Mismatch ? error.path : [];
     const message = error instanceof Error ? error.message : String(error);
-    const field = path.map((part) => (typeof part === "number" ? `[${part}]` : `.${part}`)).join("").replace(/^\./, "");
+    const field = path
+      .map((part) => (typeof part === "number" ? `[${part}]` : `.${part}`))
+      .join("")
+      .replace(/^\./, "");
     throw new LeaseholdError("invalid-request", `input: ${field && `${field}: `}${message}`, { cause: error });
   }
 }
@@ -171,6 +179,12 @@ function isObject(value: unknown): value is Record<string, unknown> {
 function mismatch(expected: string, value: unknown): never {
   if (value === undefined) throw new Mismatch(`missing, expected ${expected}`);
   const text = JSON.stringify(value);
-  const found = Array.isArray(value) ? "a list" : isObject(value) ? "an object" : text.length > 40 ? "a long text" : text;
+  const found = Array.isArray(value)
+    ? "a list"
+    : isObject(value)
+      ? "an object"
+      : text.length > 40
+        ? "a long text"
+        : text;
   throw new Mismatch(`expected ${expected}, got ${found}`);
 }

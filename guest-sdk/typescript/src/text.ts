@@ -1,4 +1,4 @@
-/** UTF-8 both ways, by the engine's own means where it has some. QuickJS has neither `TextEncoder` nor `TextDecoder`. */
+/** UTF-8 both ways, by the engine's own means where it has some: QuickJS has no `TextEncoder` and no `TextDecoder`. */
 
 interface Base64 {
   fromBase64?(text: string): Uint8Array;
@@ -6,7 +6,10 @@ interface Base64 {
 
 const Native = globalThis as unknown as {
   TextEncoder?: new () => { encode(text: string): Uint8Array };
-  TextDecoder?: new (label: string, options: { fatal: boolean; ignoreBOM: boolean }) => {
+  TextDecoder?: new (
+    label: string,
+    options: { fatal: boolean; ignoreBOM: boolean },
+  ) => {
     decode(bytes: Uint8Array): string;
   };
 };
@@ -39,9 +42,7 @@ export function decodeLenient(bytes: Uint8Array): string {
 
 /** `encode` for an engine without `TextEncoder`. */
 export function encodeHere(text: string): Uint8Array {
-  const binary = text
-    .toWellFormed()
-    .replace(/[^\x00-\x7f]+/g, (run) => unescape(encodeURIComponent(run)));
+  const binary = text.toWellFormed().replace(/[^\x00-\x7f]+/g, (run) => unescape(encodeURIComponent(run)));
   const { fromBase64 } = Uint8Array as unknown as Base64;
   if (fromBase64) return fromBase64.call(Uint8Array, btoa(binary));
   const bytes = new Uint8Array(binary.length);
@@ -72,13 +73,14 @@ export function latin1(bytes: Uint8Array): string {
 /** Decodes what is not all UTF-8, character by character: U+FFFD stands for the longest part that could begin one. */
 export function mend(bytes: Uint8Array): string {
   let text = "";
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const first = bytes[at++] ?? 0;
     if (first < 0x80) {
       text += String.fromCharCode(first);
       continue;
     }
-    const more = first >= 0xc2 && first < 0xe0 ? 1 : first >= 0xe0 && first < 0xf0 ? 2 : first >= 0xf0 && first < 0xf5 ? 3 : 0;
+    const more =
+      first >= 0xc2 && first < 0xe0 ? 1 : first >= 0xe0 && first < 0xf0 ? 2 : first >= 0xf0 && first < 0xf5 ? 3 : 0;
     let point = more === 1 ? first & 0x1f : more === 2 ? first & 0x0f : first & 0x07;
     let left = more;
     // The second byte is bounded where the first one leaves overlong forms, surrogates or too large values open.
