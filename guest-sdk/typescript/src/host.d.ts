@@ -7,7 +7,25 @@ declare module "leasehold:agent/types@0.1.0" {
   export type Json = string;
   export type Timestamp = string;
   export type Decimal = string;
-  export type ErrorCode = "permission-denied" | "lease-subset-violation" | "lease-expired" | "budget-exhausted" | "job-not-found" | "agent-not-available" | "agent-version-not-available" | "cancelled" | "timeout" | "invalid-request" | "internal-error" | "not-found" | "already-exists" | "not-a-directory" | "not-a-file" | "not-empty" | "too-large" | "unknown-outcome";
+  export type ErrorCode =
+    | "permission-denied"
+    | "lease-subset-violation"
+    | "lease-expired"
+    | "budget-exhausted"
+    | "job-not-found"
+    | "agent-not-available"
+    | "agent-version-not-available"
+    | "cancelled"
+    | "timeout"
+    | "invalid-request"
+    | "internal-error"
+    | "not-found"
+    | "already-exists"
+    | "not-a-directory"
+    | "not-a-file"
+    | "not-empty"
+    | "too-large"
+    | "unknown-outcome";
   export interface Error {
     code: ErrorCode;
     message: string;
@@ -118,7 +136,12 @@ declare module "leasehold:agent/delegate@0.1.0" {
 
 declare module "leasehold:agent/metrics@0.1.0" {
   import type { Error, Decimal } from "leasehold:agent/types@0.1.0";
-  export function emit(name: string, value: Decimal, unit: string | null | undefined, dimensions: [string, string][]): void;
+  export function emit(
+    name: string,
+    value: Decimal,
+    unit: string | null | undefined,
+    dimensions: [string, string][],
+  ): void;
 }
 
 declare module "leasehold:agent/events@0.1.0" {
@@ -133,7 +156,12 @@ declare module "leasehold:agent/events@0.1.0" {
   export function log(level: Level, message: string): void;
   export function thought(text: string): void;
   export function status(phase: string, message: string | null | undefined): void;
-  export function progress(current: number, total: number | null | undefined, units: string | null | undefined, message: string | null | undefined): void;
+  export function progress(
+    current: number,
+    total: number | null | undefined,
+    units: string | null | undefined,
+    message: string | null | undefined,
+  ): void;
   export function artifactRef(artifact: Reference): void;
   export function vendor(kind: string, body: Json): void;
 }

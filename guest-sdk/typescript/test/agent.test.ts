@@ -116,7 +116,8 @@ test("whatever an agent throws ends its job with a code and a message", () => {
     [undefined, "internal-error: thrown: undefined", /^error: uncaught undefined$/],
     [
       new ReferenceError("fetch is not defined"),
-      "internal-error: ReferenceError: fetch is not defined (an agent has no fetch; there is net.get and net.request of @leasehold/agent/net)",
+      "internal-error: ReferenceError: fetch is not defined" +
+        " (an agent has no fetch; there is net.get and net.request of @leasehold/agent/net)",
       /uncaught ReferenceError/,
     ],
   ] as const) {

@@ -9,6 +9,9 @@ const SDK = fileURLToPath(new URL("..", import.meta.url));
 /** The interfaces in the order of the contract's own text. */
 const INTERFACES = ["types", "calls", "fs", "net", "tool", "model", "delegate", "metrics", "events", "output", "job"];
 
+/** What does not fit is broken: the lines of a module are indented, and a function's begin with `export function`. */
+const LINE_MAX = 100;
+
 const PLAIN = { string: "string", bool: "boolean", u8: "number", u16: "number", u32: "number", u64: "number" };
 
 /** Gives the declarations for the contract in a folder. */
@@ -62,7 +65,8 @@ function item(scan, uses, items) {
   } else if (word === "enum") {
     const name = scan.take();
     const cases = list(scan, "{", "}", () => `"${scan.take()}"`);
-    items.push(`export type ${pascal(name)} = ${cases.join(" | ")};`);
+    const type = `export type ${pascal(name)} = ${cases.join(" | ")};`;
+    items.push(type.length > LINE_MAX ? type.replace(/ \| |(?<= = )/g, "\n  | ").replace("= \n", "=\n") : type);
   } else if (word === "record") {
     const name = scan.take();
     const fields = list(scan, "{", "}", () => parameter(scan));
@@ -87,7 +91,9 @@ function func(scan, name) {
   if (isGiven) scan.skip("->");
   const result = isGiven ? type(scan) : "void";
   scan.skip(";");
-  return `${camel(name)}(${parameters.join(", ")}): ${result};`;
+  const line = `${camel(name)}(${parameters.join(", ")}): ${result};`;
+  if (line.length <= LINE_MAX) return line;
+  return `${camel(name)}(\n${parameters.map((parameter) => `  ${parameter},\n`).join("")}): ${result};`;
 }
 
 function parameter(scan) {
