@@ -35,7 +35,7 @@ interface Timer {
   cancelled?: ((error: LeaseholdError) => void) | undefined;
 }
 
-const jobs: (() => void)[] = [];
+let jobs: (() => void)[] = [];
 const watches = new Set<Watch>();
 const timers = new Map<number, Timer>();
 const unhandled = new Map<object, unknown>();
@@ -107,23 +107,26 @@ export function takeUnhandled(): unknown[] {
 
 /** Forgets everything, for tests. */
 export function reset(): void {
-  jobs.length = 0;
+  jobs = [];
   watches.clear();
   timers.clear();
   unhandled.clear();
 }
 
 function runJobs(): void {
-  // By index, since shifting an array of thousands is slow.
-  for (let index = 0; index < jobs.length; index++) {
-    try {
-      jobs[index]?.();
-    } catch (error) {
-      jobs.splice(0, index + 1);
-      throw error;
+  while (jobs.length > 0) {
+    // A batch at a time: what was run is let go of, however long the chain of jobs gets.
+    const batch = jobs;
+    jobs = [];
+    for (const [index, job] of batch.entries()) {
+      try {
+        job();
+      } catch (error) {
+        jobs = [...batch.slice(index + 1), ...jobs];
+        throw error;
+      }
     }
   }
-  jobs.length = 0;
 }
 
 function waitForMore(): void {
@@ -205,20 +208,30 @@ function isThenable<T>(value: unknown): value is PromiseLike<T> {
 
 type Resolve<T> = (value: T | PromiseLike<T>) => void;
 type Reject = (reason?: unknown) => void;
-type Reaction = { fulfilled(value: unknown): void; rejected(reason: unknown): void };
+type State = "pending" | "fulfilled" | "rejected";
+type Handler = ((value: never) => unknown) | null | undefined;
 
-/** The `Promise` of an agent: ECMAScript's, with its jobs in the queue above. */
+/** What happens once a promise settles: a handler decides how the next promise does. */
+interface Reaction {
+  onFulfilled: Handler;
+  onRejected: Handler;
+  next: { resolve(value: unknown): void; reject(reason: unknown): void };
+}
+
+/** The `Promise` of an agent: ECMAScript's, with its jobs in the queue above, and without species. */
 export class AgentPromise<T> implements PromiseLike<T> {
-  #state: "pending" | "fulfilled" | "rejected" = "pending";
+  #state: State = "pending";
   #result: unknown;
-  #reactions: Reaction[] = [];
+  #reactions: Reaction[] | undefined;
   #isHandled = false;
 
   constructor(executor: (resolve: Resolve<T>, reject: Reject) => void) {
     if (typeof executor !== "function") throw new TypeError("a Promise needs a function");
-    const [resolve, reject] = this.#resolvers();
+    // A promise that is made in here is resolved by what made it, and does without the two functions.
+    if (executor === UNRESOLVED) return;
+    const { resolve, reject } = this.#resolvers();
     try {
-      executor(resolve as Resolve<T>, reject);
+      executor(resolve, reject);
     } catch (error) {
       reject(error);
     }
@@ -230,22 +243,15 @@ export class AgentPromise<T> implements PromiseLike<T> {
 
   then<A = T, B = never>(
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
-    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+    onRejected?: ((reason: any) => B | PromiseLike<B>) | null,
   ): AgentPromise<A | B> {
-    const Species = (this.constructor ?? AgentPromise) as typeof AgentPromise;
-    return new Species<A | B>((resolve, reject) => {
-      const reaction = (handler: unknown, otherwise: (value: never) => void) => (value: unknown) => {
-        if (typeof handler !== "function") return otherwise(value as never);
-        let result: A | B;
-        try {
-          result = handler(value);
-        } catch (error) {
-          return reject(error);
-        }
-        resolve(result);
-      };
-      this.#react({ fulfilled: reaction(onFulfilled, resolve as never), rejected: reaction(onRejected, reject) });
-    });
+    const promise = new AgentPromise<A | B>(UNRESOLVED);
+    const next = {
+      resolve: (value: unknown) => promise.#resolve(value),
+      reject: (reason: unknown) => promise.#settle("rejected", reason),
+    };
+    this.#react({ onFulfilled, onRejected, next });
+    return promise;
   }
 
   catch<B = never>(onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null): AgentPromise<T | B> {
@@ -261,27 +267,29 @@ export class AgentPromise<T> implements PromiseLike<T> {
   }
 
   static resolve<T>(value?: T | PromiseLike<T>): AgentPromise<T> {
-    if (value instanceof AgentPromise && value.constructor === this) return value;
-    return new this((resolve) => resolve(value as T));
+    if (value instanceof AgentPromise) return value;
+    const promise = new AgentPromise<T>(UNRESOLVED);
+    promise.#resolve(value);
+    return promise;
   }
 
   static reject<T = never>(reason?: unknown): AgentPromise<T> {
-    return new this((_, reject) => reject(reason));
+    const promise = new AgentPromise<T>(UNRESOLVED);
+    promise.#settle("rejected", reason);
+    return promise;
   }
 
   static withResolvers<T>(): { promise: AgentPromise<T>; resolve: Resolve<T>; reject: Reject } {
-    let resolve!: Resolve<T>;
-    let reject!: Reject;
-    const promise = new this<T>((...both) => ([resolve, reject] = both));
-    return { promise, resolve, reject };
+    const promise = new AgentPromise<T>(UNRESOLVED);
+    return { promise, ...promise.#resolvers() };
   }
 
   static try<T, A extends unknown[]>(run: (...values: A) => T | PromiseLike<T>, ...values: A): AgentPromise<T> {
-    return new this((resolve) => resolve(run(...values)));
+    return new AgentPromise((resolve) => resolve(run(...values)));
   }
 
   static all<T>(values: Iterable<T | PromiseLike<T>>): AgentPromise<T[]> {
-    return gather(this, values, (promise, index, results: T[], done, _, reject) => {
+    return gather(values, (promise, index, results: T[], done, _, reject) => {
       promise.then((value) => {
         results[index] = value;
         done();
@@ -290,7 +298,7 @@ export class AgentPromise<T> implements PromiseLike<T> {
   }
 
   static allSettled<T>(values: Iterable<T | PromiseLike<T>>): AgentPromise<PromiseSettledResult<T>[]> {
-    return gather(this, values, (promise, index, results: PromiseSettledResult<T>[], done) => {
+    return gather(values, (promise, index, results: PromiseSettledResult<T>[], done) => {
       const put = (result: PromiseSettledResult<T>) => {
         results[index] = result;
         done();
@@ -304,7 +312,7 @@ export class AgentPromise<T> implements PromiseLike<T> {
 
   static any<T>(values: Iterable<T | PromiseLike<T>>): AgentPromise<T> {
     const errors: unknown[] = [];
-    return new this<T>((resolve, reject) => {
+    return new AgentPromise<T>((resolve, reject) => {
       let left = 1;
       const failed = () => {
         if (--left === 0) reject(new AggregateError(errors, "all promises were rejected"));
@@ -313,7 +321,7 @@ export class AgentPromise<T> implements PromiseLike<T> {
       for (const value of values) {
         const at = index++;
         left++;
-        this.resolve(value).then(resolve, (reason) => {
+        AgentPromise.resolve(value).then(resolve, (reason) => {
           errors[at] = reason;
           failed();
         });
@@ -323,19 +331,20 @@ export class AgentPromise<T> implements PromiseLike<T> {
   }
 
   static race<T>(values: Iterable<T | PromiseLike<T>>): AgentPromise<T> {
-    return new this<T>((resolve, reject) => {
-      for (const value of values) this.resolve(value).then(resolve, reject);
+    return new AgentPromise<T>((resolve, reject) => {
+      for (const value of values) AgentPromise.resolve(value).then(resolve, reject);
     });
   }
 
-  #resolvers(): [(value: unknown) => void, Reject] {
+  #resolvers(): { resolve: Resolve<T>; reject: Reject } {
     let isDone = false;
     const once = (act: (value: unknown) => void) => (value?: unknown) => {
       if (isDone) return;
       isDone = true;
       act(value);
     };
-    return [once((value) => this.#resolve(value)), once((reason) => this.#settle("rejected", reason))];
+    const resolve = once((value) => this.#resolve(value));
+    return { resolve: resolve as Resolve<T>, reject: once((reason) => this.#settle("rejected", reason)) };
   }
 
   #resolve(value: unknown): void {
@@ -350,7 +359,7 @@ export class AgentPromise<T> implements PromiseLike<T> {
     if (typeof then !== "function") return this.#settle("fulfilled", value);
     // In a job of its own, as the language has it: a `then` must not run inside the code that resolves.
     enqueue(() => {
-      const [resolve, reject] = this.#resolvers();
+      const { resolve, reject } = this.#resolvers();
       try {
         then.call(value, resolve, reject);
       } catch (error) {
@@ -363,25 +372,41 @@ export class AgentPromise<T> implements PromiseLike<T> {
     this.#state = state;
     this.#result = result;
     if (state === "rejected" && !this.#isHandled) unhandled.set(this, result);
-    for (const reaction of this.#reactions) this.#run(reaction);
-    this.#reactions = [];
+    for (const reaction of this.#reactions ?? []) this.#run(reaction);
+    this.#reactions = undefined;
   }
 
   #react(reaction: Reaction): void {
-    this.#isHandled = true;
-    unhandled.delete(this);
-    if (this.#state === "pending") this.#reactions.push(reaction);
-    else this.#run(reaction);
+    if (!this.#isHandled) {
+      this.#isHandled = true;
+      unhandled.delete(this);
+    }
+    if (this.#state !== "pending") this.#run(reaction);
+    else if (this.#reactions) this.#reactions.push(reaction);
+    else this.#reactions = [reaction];
   }
 
-  #run(reaction: Reaction): void {
-    const [state, result] = [this.#state, this.#result];
-    enqueue(() => (state === "fulfilled" ? reaction.fulfilled(result) : reaction.rejected(result)));
+  #run({ onFulfilled, onRejected, next }: Reaction): void {
+    enqueue(() => {
+      const isFulfilled = this.#state === "fulfilled";
+      const handler = isFulfilled ? onFulfilled : onRejected;
+      let result: unknown;
+      try {
+        if (typeof handler === "function") result = handler(this.#result as never);
+        else if (isFulfilled) result = this.#result;
+        else return next.reject(this.#result);
+      } catch (error) {
+        return next.reject(error);
+      }
+      next.resolve(result);
+    });
   }
 }
 
+/** What a promise is made with that is resolved from in here. */
+function UNRESOLVED(): void {}
+
 function gather<T, R>(
-  Species: typeof AgentPromise,
   values: Iterable<T | PromiseLike<T>>,
   each: (
     promise: AgentPromise<T>,
@@ -392,7 +417,7 @@ function gather<T, R>(
     reject: Reject,
   ) => void,
 ): AgentPromise<R[]> {
-  return new Species<R[]>((resolve, reject) => {
+  return new AgentPromise<R[]>((resolve, reject) => {
     const results: R[] = [];
     // One more than there are values, so that an empty list is done too, and none is done before all are begun.
     let left = 1;
@@ -402,7 +427,7 @@ function gather<T, R>(
     let index = 0;
     for (const value of values) {
       left++;
-      each(Species.resolve(value), index++, results, done, resolve, reject);
+      each(AgentPromise.resolve(value), index++, results, done, resolve, reject);
     }
     done();
   });

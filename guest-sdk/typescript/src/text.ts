@@ -38,11 +38,22 @@ export function decodeLenient(bytes: Uint8Array): string {
 }
 
 // A loop over characters takes a microsecond a character in an interpreter. So the work is left to what is native:
-// `escape` and `encodeURIComponent` know UTF-8, base64 moves bytes, and ASCII needs neither of the first two.
+// `escape` and `encodeURIComponent` know UTF-8, base64 moves bytes, and a block of ASCII needs neither of the first two.
+
+const BLOCK = 4096;
+const ASCII = /^[\x00-\x7f]*$/;
 
 /** `encode` for an engine without `TextEncoder`. */
 export function encodeHere(text: string): Uint8Array {
-  const binary = text.toWellFormed().replace(/[^\x00-\x7f]+/g, (run) => unescape(encodeURIComponent(run)));
+  const whole = text.toWellFormed();
+  let binary = "";
+  for (let from = 0, to: number; from < whole.length; from = to) {
+    to = from + BLOCK;
+    // Not between the two halves of a character.
+    if ((whole.charCodeAt(to) & 0xfc00) === 0xdc00) to++;
+    const block = whole.slice(from, to);
+    binary += ASCII.test(block) ? block : unescape(encodeURIComponent(block));
+  }
   const { fromBase64 } = Uint8Array as unknown as Base64;
   if (fromBase64) return fromBase64.call(Uint8Array, btoa(binary));
   const bytes = new Uint8Array(binary.length);
@@ -52,11 +63,19 @@ export function encodeHere(text: string): Uint8Array {
 
 /** `decode` for an engine without `TextDecoder`. */
 export function decodeHere(bytes: Uint8Array): string | undefined {
+  const binary = latin1(bytes);
+  let text = "";
   try {
-    return latin1(bytes).replace(/[\x80-\xff]+/g, (run) => decodeURIComponent(escape(run)));
+    for (let from = 0, to: number; from < binary.length; from = to) {
+      to = from + BLOCK;
+      while ((binary.charCodeAt(to) & 0xc0) === 0x80) to++;
+      const block = binary.slice(from, to);
+      text += ASCII.test(block) ? block : decodeURIComponent(escape(block));
+    }
   } catch {
     return undefined;
   }
+  return text;
 }
 
 /** Gives one character a byte. */

@@ -22,6 +22,12 @@ test("what is done without the engine's coders is what theirs do", () => {
     assert.deepEqual(encodeHere(text), new TextEncoder().encode(text), JSON.stringify(text));
     assert.equal(decodeHere(encodeHere(text)), text.toWellFormed(), JSON.stringify(text));
   }
+  // What is done in blocks, cut at every place of a character.
+  for (let before = 4090; before < 4100; before++) {
+    const text = `${"x".repeat(before)}\u{1f600}é\u{1f600}${"y".repeat(5000)}é`;
+    assert.deepEqual(encodeHere(text), new TextEncoder().encode(text), String(before));
+    assert.equal(decodeHere(encodeHere(text)), text, String(before));
+  }
   // Every pair of bytes that can begin a character, and what can go wrong after it.
   const tails = [[], [0x80], [0xbf], [0x41], [0x80, 0x80], [0x80, 0x41], [0x80, 0x80, 0x80], [0xff]];
   for (let first = 0x7f; first < 0x100; first++) {
