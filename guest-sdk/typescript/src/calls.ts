@@ -18,7 +18,7 @@ import { waitFirst, watch } from "./promise.js";
 /** Something that can be waited for: a `Pending` or a stream. */
 export abstract class UnderWay implements Disposable {
   #call: PendingCall | undefined;
-  #unwatch: (() => void) | undefined;
+  readonly #awaited = new Set<() => void>();
 
   /** @internal */
   constructor(call: PendingCall) {
@@ -32,8 +32,6 @@ export abstract class UnderWay implements Disposable {
 
   /** Gives the call up: what can be stopped of it is stopped. Nothing happens if it has ended. */
   drop(): void {
-    this.#unwatch?.();
-    // A call that was finished is the host's again, and has nothing to dispose of here.
     this.take()?.[Symbol.dispose]();
   }
 
@@ -52,42 +50,34 @@ export abstract class UnderWay implements Disposable {
     return this.#call;
   }
 
-  /** Gives the call away, once. @internal */
+  /** Gives the call away, once; nobody can wait for it from then on. @internal */
   protected take(): PendingCall | undefined {
     const call = this.#call;
     this.#call = undefined;
+    for (const end of [...this.#awaited]) end();
     return call;
   }
 
   /** Promises what `act` gives once the call has something to take. @internal */
   protected whenReady<T>(act: () => T): Promise<T> {
     return new Promise((resolve, reject) => {
-      const stop = watch({
-        call: this.call,
-        ready: () => {
-          this.#unwatch = undefined;
-          try {
-            resolve(act());
-          } catch (error) {
-            reject(error);
-          }
-        },
-        failed: reject,
-      });
-      this.#unwatch = () => {
-        stop();
-        this.#unwatch = undefined;
-        reject(new LeaseholdError("cancelled", "the call was dropped"));
+      const call = this.call;
+      const ready = () => {
+        this.#awaited.delete(end);
+        try {
+          resolve(act());
+        } catch (error) {
+          reject(error);
+        }
       };
+      const stop = watch({ call, ready, failed: reject });
+      const end = () => {
+        this.#awaited.delete(end);
+        stop();
+        reject(new LeaseholdError("cancelled", "the call was finished or dropped"));
+      };
+      this.#awaited.add(end);
     });
-  }
-
-  /** Ends a wait without a word, since its outcome is known. @internal */
-  protected unwatch(settled: () => void): void {
-    const unwatch = this.#unwatch;
-    if (!unwatch) return;
-    settled();
-    unwatch();
   }
 }
 
@@ -114,7 +104,8 @@ export class Pending<T> extends UnderWay implements PromiseLike<T> {
       } catch (error) {
         this.#outcome = { error };
       }
-      this.unwatch(() => this.#settle?.());
+      // Before the promise hears that the call is gone.
+      this.#settle?.();
     }
     if ("error" in this.#outcome) throw this.#outcome.error;
     return this.#outcome.value;

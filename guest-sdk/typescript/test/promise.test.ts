@@ -295,6 +295,30 @@ test("a stream is read by `for`, by `for await` and to its end, and is given bac
   assert.deepEqual(told, ["dropped left"]);
 });
 
+test("parts that are asked for together come one after the other, and end with the stream", () => {
+  begin();
+  const seen = run(async () => {
+    const parts = new Parts(callUntil("s", 5) as never)[Symbol.asyncIterator]();
+    return Promise.all([parts.next(), parts.next(), parts.next(), parts.next()]);
+  });
+  assert.deepEqual(
+    seen.map(({ value }) => value),
+    [1, 2, 3, undefined],
+  );
+
+  const ends = run(async () => {
+    const parts = new Parts(callUntil("s", 5) as never);
+    const iterator = parts[Symbol.asyncIterator]();
+    const both = Promise.allSettled([iterator.next(), iterator.next()]);
+    assert.equal(parts.finish(), "all");
+    return both;
+  });
+  assert.deepEqual(
+    ends.map((end) => end.status === "rejected" && end.reason.code),
+    ["cancelled", "cancelled"],
+  );
+});
+
 test("a cancelled job ends what waits", () => {
   begin();
   clock.cancelledAt = 1500;
