@@ -188,8 +188,15 @@ export abstract class Stream<T, R = void> extends UnderWay implements Iterable<T
   [Symbol.asyncIterator](): AsyncIterator<T> {
     const result = (value: T | undefined): IteratorResult<T> =>
       value === undefined ? { done: true, value } : { done: false, value };
+    // One after the other, also if more than one is asked for at a time.
+    let last: Promise<unknown> = Promise.resolve();
+    const step = () => (this.#isAtEnd ? result(undefined) : this.whenReady(() => result(this.next())));
     return {
-      next: () => (this.#isAtEnd ? Promise.resolve(result(undefined)) : this.whenReady(() => result(this.next()))),
+      next: () => {
+        const next = last.then(step);
+        last = next.catch(() => undefined);
+        return next;
+      },
       return: () => {
         this.drop();
         return Promise.resolve({ done: true, value: undefined });

@@ -299,23 +299,24 @@ test("parts that are asked for together come one after the other, and end with t
   begin();
   const seen = run(async () => {
     const parts = new Parts(callUntil("s", 5) as never)[Symbol.asyncIterator]();
-    return Promise.all([parts.next(), parts.next(), parts.next(), parts.next()]);
+    return Promise.all([parts.next(), parts.next(), parts.next(), parts.next(), parts.next()]);
   });
   assert.deepEqual(
     seen.map(({ value }) => value),
-    [1, 2, 3, undefined],
+    [1, 2, 3, undefined, undefined],
   );
 
   const ends = run(async () => {
     const parts = new Parts(callUntil("s", 5) as never);
     const iterator = parts[Symbol.asyncIterator]();
     const both = Promise.allSettled([iterator.next(), iterator.next()]);
+    await null;
     assert.equal(parts.finish(), "all");
     return both;
   });
   assert.deepEqual(
-    ends.map((end) => end.status === "rejected" && end.reason.code),
-    ["cancelled", "cancelled"],
+    ends.map((end) => (end.status === "rejected" ? end.reason.code : end.value.done)),
+    ["cancelled", true],
   );
 });
 
