@@ -136,7 +136,12 @@ async function bundled(project, entry, engine) {
       // promises of `src/promise.ts`, which the SDK runs itself.
       supported: { "async-await": false, "async-generator": false, "for-await": false, "using": false },
       alias: { "@leasehold/agent": join(SDK, "src") },
-      define: { LEASEHOLD_ENGINE: JSON.stringify(engine) },
+      define: {
+        "LEASEHOLD_ENGINE": JSON.stringify(engine),
+        // What packages ask their surroundings that look for no more than this.
+        "process.env.NODE_ENV": '"production"',
+        "global": "globalThis",
+      },
       external: ["leasehold:*", "wasi:*"],
       logLevel: "silent",
     });
