@@ -12,7 +12,7 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSy
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 
 const SDK = dirname(fileURLToPath(import.meta.url));
@@ -87,11 +87,27 @@ function load(project, name) {
     return require(name);
   } catch (error) {
     if (error.code !== "MODULE_NOT_FOUND") throw error;
-    throw new Failure(
-      `${name} is not installed for ${project}: run \`npm install\` there` +
-        ` (or \`npm install --save-dev --save-exact ${name}@${PACKAGES[name]}\` if its package.json does not name it)`,
-    );
+    throw missing(project, name);
   }
+}
+
+function missing(project, name) {
+  return new Failure(
+    `${name} is not installed for ${project}: run \`npm install\` there` +
+      ` (or \`npm install --save-dev --save-exact ${name}@${PACKAGES[name]}\` if its package.json does not name it)`,
+  );
+}
+
+/** Loads a package that exports nothing to `require`, from where the project would find it. */
+async function loadModule(project, name) {
+  for (const folder of createRequire(join(project, "package.json")).resolve.paths(name)) {
+    const manifest = join(folder, name, "package.json");
+    if (!existsSync(manifest)) continue;
+    const { exports, main } = JSON.parse(readFileSync(manifest, "utf8"));
+    const entry = exports?.["."] ?? exports ?? main;
+    return import(pathToFileURL(join(dirname(manifest), entry.import ?? entry.default ?? entry)).href);
+  }
+  throw missing(project, name);
 }
 
 /** Has the compiler look at the types, which nothing else does: esbuild takes them away unread. */
@@ -227,8 +243,7 @@ async function componentized(project, { source, interfaces }, wit, engine) {
     const sourcePath = join(dir, "agent.js");
     writeFileSync(sourcePath, source);
     if (engine === "starlingmonkey") {
-      const name = "@bytecodealliance/componentize-js";
-      const { componentize } = await import(createRequire(join(project, "package.json")).resolve(name));
+      const { componentize } = await loadModule(project, "@bytecodealliance/componentize-js");
       const disableFeatures = ["random", "stdio", "clocks", "http", "fetch-event"];
       return (await componentize({ sourcePath, witPath: dir, worldName: "agent", disableFeatures })).component;
     }
