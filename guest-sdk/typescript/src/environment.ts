@@ -137,7 +137,7 @@ async function fromAsync<T, R>(
   return found;
 }
 
-Object.assign(globalThis, {
+const globals: Record<string, unknown> = {
   Promise: AgentPromise,
   console,
   crypto,
@@ -149,6 +149,10 @@ Object.assign(globalThis, {
   clearInterval: clear,
   TextEncoder: Encoder,
   TextDecoder: Decoder,
-});
+};
+// Defined and not assigned: of some an engine has its own, as getters.
+for (const [name, value] of Object.entries(globals)) {
+  Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+}
 Math.random = random;
 Object.assign(Array, { fromAsync });
