@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, sync::Mutex};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::{
     agents::audit::{self, Audit},
     project::{self, BuildError, Options, Progress},
     sandbox::limits::Limits,
-    scaffold,
+    scaffold::{self, Template},
 };
 
 /// `leasehold agents`
@@ -42,6 +42,35 @@ pub struct InspectArgs {
 pub struct NewArgs {
     /// The agent's name, which is also the folder's.
     name: String,
+    /// What the agent is written in.
+    #[arg(long, value_enum, default_value_t = Lang::Rust)]
+    lang: Lang,
+}
+
+/// A language, as the command line spells it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Lang {
+    Rust,
+    Python,
+    #[value(alias = "typescript")]
+    Ts,
+    #[value(alias = "javascript")]
+    Js,
+    Go,
+    C,
+}
+
+impl Lang {
+    fn template(self) -> Template {
+        match self {
+            Self::Rust => Template::Rust,
+            Self::Python => Template::Python,
+            Self::Ts => Template::TypeScript,
+            Self::Js => Template::JavaScript,
+            Self::Go => Template::Go,
+            Self::C => Template::C,
+        }
+    }
 }
 
 /// `leasehold build`
@@ -114,15 +143,20 @@ fn describe(audit: &Audit) {
 /// Starts a project.
 pub fn new(args: &NewArgs) -> Result<(), Failure> {
     let dir = PathBuf::from(&args.name);
-    scaffold::new_rust(&args.name, &dir).map_err(|error| Failure::Usage(error.to_string()))?;
+    let template = args.lang.template();
+    scaffold::new(template, &args.name, &dir).map_err(|error| Failure::Usage(error.to_string()))?;
+    let tools = match template.language().tools() {
+        Some(install) => format!("{install} && "),
+        None => String::new(),
+    };
     output::text_line(&format!("made {}/", dir.display()));
-    output::text_line(&format!("next: cd {} && leasehold build . && cat README.md", dir.display()));
+    output::text_line(&format!("next: cd {} && {tools}leasehold build . && cat README.md", dir.display()));
     Ok(())
 }
 
 /// Builds projects.
 pub async fn build(args: BuildArgs) -> Result<(), Failure> {
-    let (dirs, options) = (args.dirs, Options::new(args.out));
+    let (dirs, options) = (args.dirs, options(args.out));
     let built = tokio::task::spawn_blocking(move || project::build(&dirs, &options, &mut show_progress));
     let built = built.await.map_err(anyhow::Error::from)?.map_err(build_failure)?;
     for agent in built {
@@ -137,6 +171,11 @@ pub async fn build(args: BuildArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How the projects of this user are built.
+pub fn options(out: impl Into<PathBuf>) -> Options {
+    Options { cache_dir: super::user_cache(), ..Options::new(out) }
+}
+
 /// Shows what the build tools say.
 pub fn show_progress(progress: Progress<'_>) {
     /// One spinner for a whole build, however many lines it brings.
@@ -147,7 +186,7 @@ pub fn show_progress(progress: Progress<'_>) {
         Progress::InstallingTarget => spinner.println(format!("adding the Rust target {}", project::TARGET)),
         Progress::Compiling(names) => spinner.set_message(format!("building {}", names.join(", "))),
         // What a compiler complains about stays; what it merely does passes by.
-        Progress::Line(line) if line.trim_start().starts_with("Compiling") || line.contains("Finished") => {
+        Progress::Line(line) if is_chatter(line) => {
             spinner.set_message(line.trim().to_owned());
             spinner.tick();
         }
@@ -156,11 +195,16 @@ pub fn show_progress(progress: Progress<'_>) {
     }
 }
 
+/// Whether a line of a tool only says what it does at the moment.
+pub fn is_chatter(line: &str) -> bool {
+    line.trim_start().starts_with("Compiling") || line.contains("Finished")
+}
+
 /// A build that failed has shown its compiler's words already.
 pub fn build_failure(error: BuildError) -> Failure {
     match error {
-        BuildError::Compile { names, status, .. } => {
-            Failure::Other(anyhow::anyhow!("building {} failed ({status}); see above", names.join(", ")))
+        BuildError::Compile { tool, names, status, .. } => {
+            Failure::Other(anyhow::anyhow!("{tool} could not build {} ({status}); see above", names.join(", ")))
         }
         other => Failure::Usage(other.to_string()),
     }

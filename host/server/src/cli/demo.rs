@@ -59,7 +59,7 @@ pub async fn demo(args: DemoArgs) -> Result<(), Failure> {
     config.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.server.agents.clone_from(&agents_dir);
     config.server.data = temporary.path().join("data");
-    config.server.compiled = super::user_cache();
+    config.server.compiled = super::compiled();
     config.limits.live_agents_max = 64;
     config.tokens.insert("demo".into(), SecretSource::Text(token.clone()));
     let mount = |at: &str, path: &Path| MountEntry { at: at.into(), path: path.into(), mode: MountMode::Ro };

@@ -122,7 +122,7 @@ enum Command {
     Agents(agents::AgentsArgs),
     /// Show what a component is and the authority it could ever use.
     Inspect(agents::InspectArgs),
-    /// Start a new agent project in Rust.
+    /// Start a new agent project.
     New(agents::NewArgs),
     /// Build agent projects and place them as NAME@VERSION.wasm.
     Build(agents::BuildArgs),
@@ -184,7 +184,7 @@ impl HostArgs {
     /// Compiled agents are kept all the same: they are the same for every host of this user.
     fn leaving_nothing(self, temporary: &Path) -> Self {
         match (&self.data, &self.config) {
-            (None, None) => Self { data: Some(temporary.join("data")), compiled: user_cache(), ..self },
+            (None, None) => Self { data: Some(temporary.join("data")), compiled: compiled(), ..self },
             _ => self,
         }
     }
@@ -214,9 +214,14 @@ impl HostArgs {
     }
 }
 
-/// Where compiled agents of this user are kept, if the user has a home.
+/// Where what can be made again is kept for this user, if the user has a home.
 fn user_cache() -> Option<PathBuf> {
-    Some(user_folder("XDG_CACHE_HOME", ".cache")?.join("leasehold/compiled"))
+    Some(user_folder("XDG_CACHE_HOME", ".cache")?.join("leasehold"))
+}
+
+/// Where compiled agents of this user are kept.
+fn compiled() -> Option<PathBuf> {
+    Some(user_cache()?.join("compiled"))
 }
 
 /// The folder that a variable names, or the one that is meant in the user's home if it is not set.

@@ -1,0 +1,181 @@
+//! What a folder holds: which manifest is the agent's, and what it says of name and version.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{BuildError, Language, io_error};
+use crate::agents::registry;
+
+/// The manifest that makes a folder a project, and the language it speaks for.
+const MANIFESTS: [(&str, Language); 5] = [
+    ("Cargo.toml", Language::Rust),
+    ("pyproject.toml", Language::Python),
+    ("package.json", Language::JavaScript),
+    ("go.mod", Language::Go),
+    (AGENT, Language::C),
+];
+
+/// The manifest of languages that have none of their own to hold a name and a version.
+pub const AGENT: &str = "agent.toml";
+
+/// Tells by the manifests in a folder what its agent is written in.
+///
+/// A project may hold a manifest for something else, such as the formatter of
+/// its documents. Then the one that speaks of Leasehold is the agent's.
+pub fn language(dir: &Path) -> Result<Language, BuildError> {
+    let mut found: Vec<_> = MANIFESTS.into_iter().filter(|(file, _)| dir.join(file).is_file()).collect();
+    // A module of Go says nothing of an agent; `agent.toml` beside it does.
+    if found.iter().any(|(_, language)| *language == Language::Go) {
+        found.retain(|(_, language)| *language != Language::C);
+    }
+    match found[..] {
+        [] => Err(BuildError::NoProject(dir.to_owned())),
+        [(_, language)] => Ok(language),
+        _ => {
+            let speaks = |language: Language, file: &str| match language {
+                Language::Go => dir.join(AGENT).is_file(),
+                Language::C => true,
+                _ => fs::read_to_string(dir.join(file)).is_ok_and(|text| text.contains("leasehold")),
+            };
+            let mut speaking = found.iter().filter(|(file, language)| speaks(*language, file));
+            match (speaking.next(), speaking.next()) {
+                (Some((_, language)), None) => Ok(*language),
+                _ => {
+                    let manifests = found.iter().map(|(file, _)| *file).collect();
+                    Err(BuildError::Ambiguous { dir: dir.to_owned(), manifests })
+                }
+            }
+        }
+    }
+}
+
+/// Name and version, in an `agent.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// The agent's name.
+    pub name: String,
+    /// The agent's version.
+    pub version: String,
+    /// The sources, as patterns from the project's folder. Of use in C only.
+    pub sources: Option<Vec<String>>,
+}
+
+/// Reads the `agent.toml` of a project.
+pub fn agent(dir: &Path) -> Result<Agent, BuildError> {
+    let path = dir.join(AGENT);
+    if !path.is_file() {
+        let reason = "there is no such file; it says `name = \"my-agent\"` and `version = \"1.0.0\"`".to_owned();
+        return Err(BuildError::Manifest { path, reason });
+    }
+    toml(&path)
+}
+
+/// Reads a manifest in TOML.
+pub fn toml<T: DeserializeOwned>(path: &Path) -> Result<T, BuildError> {
+    let text = fs::read_to_string(path).map_err(|source| io_error("read", path, source))?;
+    toml::from_str(&text).map_err(|error| wrong(path, error.to_string().trim_end()))
+}
+
+/// Reads a manifest in JSON.
+pub fn json<T: DeserializeOwned>(path: &Path) -> Result<T, BuildError> {
+    let text = fs::read_to_string(path).map_err(|source| io_error("read", path, source))?;
+    serde_json::from_str(&text).map_err(|error| wrong(path, &error.to_string()))
+}
+
+/// Says what is wrong with a manifest.
+pub fn wrong(path: &Path, reason: &str) -> BuildError {
+    BuildError::Manifest { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+/// Sees that a name and a version can be an agent's (ARCP §7.5).
+pub fn check(name: &str, version: &str) -> Result<(), BuildError> {
+    if !registry::is_name(name) {
+        return Err(BuildError::Name(name.to_owned()));
+    }
+    if !registry::is_version(version) {
+        return Err(BuildError::Version { name: name.to_owned(), version: version.to_owned() });
+    }
+    Ok(())
+}
+
+/// Finds the files of patterns whose last part may hold `*`, in their order: `src/*.c`.
+pub fn matching(dir: &Path, patterns: &[String]) -> Result<Vec<PathBuf>, BuildError> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for pattern in patterns {
+        let (folder, last) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+        let folder = dir.join(folder);
+        let entries = fs::read_dir(&folder).map_err(|source| io_error("read", &folder, source))?;
+        let fits =
+            |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| fits(last, name));
+        let mut of_pattern: Vec<_> =
+            entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file() && fits(path)).collect();
+        if of_pattern.is_empty() {
+            return Err(wrong(&dir.join(AGENT), &format!("sources: there is no file `{pattern}`")));
+        }
+        of_pattern.sort();
+        of_pattern.retain(|path| !found.contains(path));
+        found.extend(of_pattern);
+    }
+    Ok(found)
+}
+
+/// Whether a name fits a pattern in which `*` stands for anything.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((before, after)) => name
+            .strip_prefix(before)
+            .is_some_and(|rest| (0..=rest.len()).any(|at| rest.is_char_boundary(at) && fits(after, &rest[at..]))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_that_speaks_of_leasehold_is_the_agents() {
+        use Language::*;
+        let (own, other) = ("# leasehold", "");
+        let table: [(&[(&str, &str)], Option<Language>); 9] = [
+            (&[("Cargo.toml", other)], Some(Rust)),
+            (&[("pyproject.toml", other)], Some(Python)),
+            (&[("package.json", other)], Some(JavaScript)),
+            (&[("go.mod", other), ("agent.toml", other)], Some(Go)),
+            (&[("agent.toml", other)], Some(C)),
+            (&[("Cargo.toml", own), ("package.json", other)], Some(Rust)),
+            (&[("go.mod", other), ("package.json", own)], Some(JavaScript)), // the tools of a project are written in Go
+            (&[("agent.toml", other), ("pyproject.toml", other)], Some(C)),
+            (&[("Cargo.toml", own), ("pyproject.toml", own)], None),
+        ];
+        for (files, expected) in table {
+            let dir = tempfile::tempdir().unwrap();
+            for (file, text) in files {
+                fs::write(dir.path().join(file), text).unwrap();
+            }
+            let outcome = language(dir.path());
+            assert_eq!(outcome.as_ref().ok().copied(), expected, "{files:?}: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_anything_within_a_name() {
+        let table = [
+            ("*.c", "main.c", true),
+            ("*.c", ".c", true),
+            ("main.c", "main.c", true),
+            ("*.c", "main.cc", false),
+            ("a*b*c", "axbxbc", true),
+            ("a*b*c", "axc", false),
+            ("*", "é", true),
+        ];
+        for (pattern, name, expected) in table {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}
