@@ -4,6 +4,7 @@ mod audit;
 mod client;
 mod credentials;
 mod deploy;
+mod dev;
 mod itself;
 mod journal;
 mod lease;

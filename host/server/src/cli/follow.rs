@@ -291,7 +291,8 @@ impl View {
         }
     }
 
-    fn say(&self, line: &str) {
+    /// Shows a line of somebody else's beside what the job does.
+    pub fn say(&self, line: &str) {
         if self.terminal {
             self.bar.println(line);
         } else {
@@ -329,7 +330,8 @@ impl Interrupts {
         }
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next Ctrl-C, or the one that was kept.
+    pub async fn next(&mut self) {
         if !std::mem::take(&mut self.pressed) {
             self.signal.recv().await;
         }
@@ -406,7 +408,7 @@ fn lost(error: ClientError, job_id: &str) -> Failure {
 }
 
 /// An agent's text must not move the cursor or colour the terminal of whoever watches it.
-fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     text.chars().map(|character| if character.is_control() && character != '\t' { '�' } else { character }).collect()
 }
 

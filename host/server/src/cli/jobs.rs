@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{ClientArgs, Failure, HostArgs, follow, lease, output, tickets};
 use crate::{
     client::{Client, ClientError, ClientInfo, Resume, Submit},
+    config::{self, Config},
     host::{Host, Parts},
     project,
     sandbox::limits::Limits,
@@ -21,29 +22,29 @@ use crate::{
 /// What a job is asked to do and allowed to.
 #[derive(Clone, Debug, Default, Args)]
 pub struct JobArgs {
-    /// The agent's input: JSON, @FILE, or - for standard input.
-    #[arg(long, short, value_name = "JSON", default_value = "null")]
-    input: String,
+    /// The agent's input: JSON, @FILE, or - for standard input [default: null].
+    #[arg(long, short, value_name = "JSON")]
+    pub(super) input: Option<String>,
     /// The lease asked for, such as '{"fs.read": ["/workspace/**"]}': JSON or @FILE.
     #[arg(long, short, value_name = "JSON")]
-    lease: Option<String>,
+    pub(super) lease: Option<String>,
     /// When the lease ends, in UTC, such as 2026-05-13T23:42:00Z.
     #[arg(long, value_name = "TIME")]
-    expires_at: Option<String>,
+    pub(super) expires_at: Option<String>,
     /// How long the job may run.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..))]
-    max_runtime_sec: Option<u64>,
+    pub(super) max_runtime_sec: Option<u64>,
     /// Write the result to a file instead of standard output.
     #[arg(long, short, value_name = "FILE")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
     /// Print every frame as a JSON object a line.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Run nothing, and say which grants the job would get and why not others.
     ///
     /// Exit code 1 says that it would not get all of them.
     #[arg(long)]
-    explain: bool,
+    pub(super) explain: bool,
 }
 
 impl JobArgs {
@@ -52,12 +53,13 @@ impl JobArgs {
         Self { json, output: Some(output.to_owned()), ..Self::default() }
     }
 
-    fn submission(&self, agent: &str) -> Result<Submit, Failure> {
+    pub(super) fn submission(&self, agent: &str) -> Result<Submit, Failure> {
+        let input = self.input.as_deref().map(|input| parse_json("--input", input)).transpose()?;
         Ok(Submit {
             lease_request: self.lease.as_deref().map(|lease| parse_json("--lease", lease)).transpose()?,
             lease_constraints: self.expires_at.as_ref().map(|at| json!({ "expires_at": at })),
             max_runtime_sec: self.max_runtime_sec,
-            ..Submit::new(agent, parse_json("--input", &self.input)?)
+            ..Submit::new(agent, input.unwrap_or(Value::Null))
         })
     }
 }
@@ -69,15 +71,54 @@ pub struct RunArgs {
     path: PathBuf,
     #[command(flatten)]
     job: JobArgs,
+    #[command(flatten)]
+    host: OwnHost,
+}
+
+/// A host for an agent of one's own: what it offers.
+#[derive(Clone, Debug, Default, Args)]
+pub struct OwnHost {
     /// A folder that the job can be granted, and the path it sees it under. May be repeated.
-    #[arg(long, value_name = "/VIRTUAL=DIR[:ro|:rw]", value_parser = crate::config::parse_mount)]
-    mount: Vec<crate::config::MountEntry>,
+    #[arg(long, value_name = "/VIRTUAL=DIR[:ro|:rw]", value_parser = config::parse_mount)]
+    pub(super) mount: Vec<config::MountEntry>,
     /// A folder of other agents, to which this one may delegate as far as its lease says.
     #[arg(long, value_name = "DIR")]
-    agents: Option<PathBuf>,
+    pub(super) agents: Option<PathBuf>,
     /// A settings file, for limits, mounts, tools and models.
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
+}
+
+impl OwnHost {
+    /// The settings of a host that leaves nothing behind and has one principal.
+    pub fn settings(self, temporary: &Path) -> Result<Config, Failure> {
+        let host_args = HostArgs { config: self.config, mount: self.mount, agents: self.agents, ..HostArgs::default() };
+        let mut config = host_args.leaving_nothing(temporary).settings()?;
+        config.server.data = temporary.join("data");
+        config.tokens.clear();
+        config.policy.clear();
+        config.limits = Limits { live_agents_max: 16, ..config.limits };
+        Ok(config)
+    }
+}
+
+/// Starts a host whose principal may have the lease that is asked for, and registers the agents of its folder.
+///
+/// Who runs an agent on his own machine decides what it may do: the lease asked for is the lease given.
+pub async fn start_own(mut config: Config, lease: Option<&Value>, delegates: bool) -> Result<Host, Failure> {
+    if let Some(lease) = lease {
+        let lease = serde_json::from_value(lease.clone())
+            .map_err(|error| Failure::Usage(format!("--lease: {error}; write {{\"namespace\": [\"pattern\", …]}}")))?;
+        config.policy.insert("local".into(), config::PolicyEntry { lease: Some(lease), ..Default::default() });
+    }
+    let parts = Parts { owner: Some(Principal::new("local")), ..Parts::default() };
+    let host = Host::start(config, parts)
+        .await
+        .map_err(|error| Failure::Usage(error.to_string().replace("policy.local:", "--lease:")))?;
+    if delegates {
+        super::hosting::register(&host).await?;
+    }
+    Ok(host)
 }
 
 /// `leasehold submit`
@@ -118,30 +159,13 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let temporary = tempfile::tempdir().map_err(anyhow::Error::from)?;
     let component = if args.path.is_dir() { build(&args.path, temporary.path()).await? } else { args.path.clone() };
     let (name, version) = name_of(&component);
-    let delegates = args.agents.is_some();
-    let host_args = HostArgs { config: args.config, mount: args.mount, agents: args.agents, ..HostArgs::default() };
-    let mut config = host_args.leaving_nothing(temporary.path()).settings()?;
-    config.server.data = temporary.path().join("data");
-    config.tokens.clear();
-    config.policy.clear();
-    config.limits = Limits { live_agents_max: 16, ..config.limits };
-    // Who runs an agent on his own machine decides what it may do: the lease asked for is the lease given.
+    let delegates = args.host.agents.is_some();
+    let config = args.host.settings(temporary.path())?;
     let submission = args.job.submission(&name)?;
     if args.job.explain {
         return lease::explain_run(&config, &component, submission.lease_request, args.job.json);
     }
-    if let Some(lease) = &submission.lease_request {
-        let lease = serde_json::from_value(lease.clone())
-            .map_err(|error| Failure::Usage(format!("--lease: {error}; write {{\"namespace\": [\"pattern\", …]}}")))?;
-        config.policy.insert("local".into(), crate::config::PolicyEntry { lease: Some(lease), ..Default::default() });
-    }
-    let parts = Parts { owner: Some(Principal::new("local")), ..Parts::default() };
-    let host = Host::start(config, parts)
-        .await
-        .map_err(|error| Failure::Usage(error.to_string().replace("policy.local:", "--lease:")))?;
-    if delegates {
-        super::hosting::register(&host).await?;
-    }
+    let host = start_own(config, submission.lease_request.as_ref(), delegates).await?;
     let registry = std::sync::Arc::clone(host.registry());
     let registered = tokio::task::spawn_blocking(move || registry.register_file(&component, &name, &version)).await;
     registered.map_err(anyhow::Error::from)?.map_err(|error| Failure::Usage(error.to_string()))?;
@@ -169,7 +193,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
 async fn build(dir: &Path, out: &Path) -> Result<PathBuf, Failure> {
     let (dir, out) = (dir.to_owned(), out.to_owned());
     let built = tokio::task::spawn_blocking(move || {
-        project::build(&[dir], &project::Options::new(out), &mut super::agents::show_progress)
+        project::build(&[dir], &super::agents::options(out), &mut super::agents::show_progress)
     });
     let built = built.await.map_err(anyhow::Error::from)?.map_err(super::agents::build_failure)?;
     match built.first() {

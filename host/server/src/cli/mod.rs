@@ -6,6 +6,7 @@ mod conformance;
 mod credentials;
 mod demo;
 mod deploy;
+mod dev;
 mod follow;
 mod hosting;
 mod jobs;
@@ -126,6 +127,12 @@ enum Command {
     New(agents::NewArgs),
     /// Build agent projects and place them as NAME@VERSION.wasm.
     Build(agents::BuildArgs),
+    /// Build a project, run it, and do both again whenever one of its sources is saved.
+    ///
+    /// The flags say what is submitted, and it is kept in the project's `.leasehold/dev.json`: without any of them
+    /// what they said last is run again. A job that still runs when a new build is ready is cancelled; a build that
+    /// fails leaves it alone. Ctrl-C ends, with the job; a second one at once.
+    Dev(Box<dev::DevArgs>),
     /// Build the example agents, start a host, and watch a job under a lease.
     Demo(demo::DemoArgs),
     /// Hold any ARCP 1.1 runtime against the conformance suite.
@@ -370,6 +377,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Inspect(args) => agents::inspect(&args),
         Command::New(args) => agents::new(&args),
         Command::Build(args) => agents::build(args).await,
+        Command::Dev(args) => Box::pin(dev::dev(*args)).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Conformance(args) => Box::pin(conformance::conformance(*args)).await,
         Command::CompileComponent(_) => unreachable!("it has no runtime"),

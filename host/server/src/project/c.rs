@@ -25,6 +25,9 @@ const FLAGS: [&str; 6] = ["-std=gnu11", "-Os", "-ffunction-sections", "-fdata-se
 /// The start function of a reactor is called, and then whatever it exports; its stack has a mebibyte.
 const LINKED: [&str; 4] = ["-mexec-model=reactor", "-Wl,--gc-sections", "-Wl,--strip-all", "-Wl,-z,stack-size=1048576"];
 
+/// How an agent exports its function.
+const EXPORT: &str = "write `LH_AGENT(run)` at the end of a source file";
+
 /// Makes the component of C sources.
 pub fn build(
     sources: &[PathBuf],
@@ -41,8 +44,17 @@ pub fn build(
         command.args(manifest::matching(&work.sdk.dir, &[format!("{folder}/*.c")])?);
     }
     command.arg("-o").arg(&core);
-    work.make(&compiler, command, &core, progress)?;
-    work.lift(&core)
+    compiler.run_quietly(command, work.name, &words, progress)?;
+    work.is_made(&compiler, &core)?;
+    work.lift(&core, EXPORT)
+}
+
+/// What a compiler says, and what it means where it cannot know.
+fn words(said: &str) -> String {
+    match said.contains("lh_agent_main") {
+        true => format!("{said}\nthe agent has no function: {EXPORT}"),
+        false => said.to_owned(),
+    }
 }
 
 /// Finds a compiler that works, with the arguments that have it make WebAssembly.

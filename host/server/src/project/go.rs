@@ -17,6 +17,9 @@ const OLDEST: (&[u64], &str) = (&[1, 25], "1.25 or newer");
 /// What a project's `go.mod` calls the SDK.
 const SDK: &str = "leasehold.dev/agent";
 
+/// How an agent exports its function.
+const EXPORT: &str = "write `func init() { agent.Run(run) }` with `import \"leasehold.dev/agent\"`";
+
 /// Makes the component of the main package in the project's folder.
 pub fn build(work: &Work<'_>, progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf, BuildError> {
     let missing = || BuildError::ToolMissing { tool: "go".to_owned(), advice: INSTALL.to_owned() };
@@ -40,7 +43,7 @@ pub fn build(work: &Work<'_>, progress: &mut dyn FnMut(Progress<'_>)) -> Result<
     command.args(["build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]);
     command.arg("-modfile").arg(&modfile).arg("-o").arg(&core).arg(".");
     work.make(&go, command, &core, progress)?;
-    work.lift(&core)
+    work.lift(&core, EXPORT)
 }
 
 fn check(go: &Tool, work: &Work<'_>) -> Result<(), BuildError> {

@@ -300,11 +300,13 @@ impl Work<'_> {
         self.scratch.join("component.wasm")
     }
 
-    /// Makes the component of a core module.
-    fn lift(&self, core: &Path) -> Result<PathBuf, BuildError> {
+    /// Makes the component of a core module; `export` says how an agent in its language exports `run`.
+    fn lift(&self, core: &Path, export: &str) -> Result<PathBuf, BuildError> {
         let bytes = fs::read(core).map_err(|source| io_error("read", core, source))?;
-        let component = component::of_core(bytes, &self.sdk.wit)
-            .map_err(|reason| BuildError::Component { name: self.name.to_owned(), reason })?;
+        let component = component::of_core(bytes, &self.sdk.wit).map_err(|reason| {
+            let advice = if reason.contains("`run`") { format!(" ({export})") } else { String::new() };
+            BuildError::Component { name: self.name.to_owned(), reason: format!("{reason}{advice}") }
+        })?;
         let path = self.component();
         fs::write(&path, component).map_err(|source| io_error("write", &path, source))?;
         Ok(path)

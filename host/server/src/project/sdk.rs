@@ -60,7 +60,29 @@ const RUST: &[File] = embedded!("guest-sdk/rust":
 );
 
 /// The SDK for Python.
-const PYTHON: &[File] = embedded!("guest-sdk/python":);
+const PYTHON: &[File] = embedded!("guest-sdk/python":
+    "README.md",
+    "leasehold/__init__.py",
+    "leasehold/_agent.py",
+    "leasehold/_error.py",
+    "leasehold/_host.py",
+    "leasehold/_json.py",
+    "leasehold/_late.py",
+    "leasehold/_logging.py",
+    "leasehold/_time.py",
+    "leasehold/calls.py",
+    "leasehold/delegate.py",
+    "leasehold/events.py",
+    "leasehold/fs.py",
+    "leasehold/job.py",
+    "leasehold/metrics.py",
+    "leasehold/model.py",
+    "leasehold/net.py",
+    "leasehold/output.py",
+    "leasehold/py.typed",
+    "leasehold/tool.py",
+    "pyproject.toml",
+);
 
 /// The SDK for TypeScript and JavaScript.
 const TYPESCRIPT: &[File] = embedded!("guest-sdk/typescript":
@@ -147,6 +169,7 @@ const GO: &[File] = embedded!("guest-sdk/go":
 /// The SDK for C.
 const C: &[File] = embedded!("guest-sdk/c":
     ".gitattributes",
+    "README.md",
     "generated/agent.c",
     "generated/agent.h",
     "include/leasehold.h",

@@ -50,7 +50,15 @@ const RUST: &[project::File] = templates!("rust":
     "lib.rs" => "src/lib.rs",
 );
 
-const PYTHON: &[project::File] = templates!("python":);
+const PYTHON: &[project::File] = templates!("python":
+    "README.md.in" => "README.md",
+    "agent.py" => "agent.py",
+    "gitignore.in" => ".gitignore",
+    "leasehold.md.in" => "leasehold/README.md",
+    "pyproject.toml.in" => "pyproject.toml",
+    "tests/__init__.py" => "tests/__init__.py",
+    "tests/test_agent.py" => "tests/test_agent.py",
+);
 
 const TYPESCRIPT: &[project::File] = templates!("typescript":
     "README.md.in" => "README.md",
