@@ -26,6 +26,7 @@ macro_rules! embedded {
 
 /// The contract.
 pub const WIT: &[File] = embedded!("wit":
+    "README.md",
     "calls.wit",
     "delegate.wit",
     "events.wit",
@@ -86,6 +87,7 @@ const PYTHON: &[File] = embedded!("guest-sdk/python":
 
 /// The SDK for TypeScript and JavaScript.
 const TYPESCRIPT: &[File] = embedded!("guest-sdk/typescript":
+    "README.md",
     "build.mjs",
     "package.json",
     "src/agent.ts",
@@ -114,6 +116,7 @@ const TYPESCRIPT: &[File] = embedded!("guest-sdk/typescript":
 
 /// The SDK for Go.
 const GO: &[File] = embedded!("guest-sdk/go":
+    "README.md",
     "agent.go",
     "calls/calls.go",
     "context.go",

@@ -82,7 +82,15 @@ const JAVASCRIPT: &[project::File] = templates!("javascript":
     "tsconfig.json" => "tsconfig.json",
 );
 
-const GO: &[project::File] = templates!("go":);
+const GO: &[project::File] = templates!("go":
+    "README.md.in" => "README.md",
+    "agent.toml.in" => "agent.toml",
+    "gitignore.in" => ".gitignore",
+    "go.mod.in" => "go.mod",
+    "leasehold.md.in" => "leasehold/README.md",
+    "main.go" => "main.go",
+    "main_test.go" => "main_test.go",
+);
 
 const C: &[project::File] = templates!("c":
     "Makefile" => "Makefile",
