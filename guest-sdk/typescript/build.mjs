@@ -1,6 +1,6 @@
 // Makes a component of an agent in TypeScript or JavaScript: `leasehold build` runs this with node.
 //
-//     node build.mjs --project DIR --wit DIR --out FILE [--no-check] [--engine quickjs|starlingmonkey]
+//     node build.mjs --project DIR --wit DIR --out FILE [--no-check]
 //
 // The project's package.json names the entry (`main`), and esbuild and componentize-qjs are looked for as node would
 // from there: in the project's node_modules and those of the folders above it. What the agent does not call is not
@@ -12,7 +12,7 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSy
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 const SDK = dirname(fileURLToPath(import.meta.url));
@@ -21,7 +21,6 @@ const SDK = dirname(fileURLToPath(import.meta.url));
 const PACKAGES = {
   "esbuild": "0.28.2",
   "componentize-qjs": "0.4.5",
-  "@bytecodealliance/componentize-js": "0.23.0",
 };
 
 /** WASI that the SDK itself needs, in the version the engines import anyway; the host has nothing behind it. */
@@ -59,7 +58,6 @@ async function main() {
       project: { type: "string" },
       wit: { type: "string" },
       out: { type: "string" },
-      engine: { type: "string", default: "quickjs" },
       "no-check": { type: "boolean", default: false },
     },
   });
@@ -74,8 +72,8 @@ async function main() {
     throw new Failure(`"main" of ${manifest} has to name the agent's source, such as src/agent.ts`);
   }
   if (!values["no-check"]) checkTypes(project, entry);
-  const bundle = narrow(await bundled(project, entry, values.engine));
-  const component = await componentized(project, bundle, resolve(values.wit), values.engine);
+  const bundle = narrow(await bundled(project, entry));
+  const component = await componentized(project, bundle, resolve(values.wit));
   mkdirSync(dirname(resolve(values.out)), { recursive: true });
   writeFileSync(values.out, component);
 }
@@ -87,27 +85,11 @@ function load(project, name) {
     return require(name);
   } catch (error) {
     if (error.code !== "MODULE_NOT_FOUND") throw error;
-    throw missing(project, name);
+    throw new Failure(
+      `${name} is not installed for ${project}: run \`npm install\` there` +
+        ` (or \`npm install --save-dev --save-exact ${name}@${PACKAGES[name]}\` if its package.json does not name it)`,
+    );
   }
-}
-
-function missing(project, name) {
-  return new Failure(
-    `${name} is not installed for ${project}: run \`npm install\` there` +
-      ` (or \`npm install --save-dev --save-exact ${name}@${PACKAGES[name]}\` if its package.json does not name it)`,
-  );
-}
-
-/** Loads a package that exports nothing to `require`, from where the project would find it. */
-async function loadModule(project, name) {
-  for (const folder of createRequire(join(project, "package.json")).resolve.paths(name)) {
-    const manifest = join(folder, name, "package.json");
-    if (!existsSync(manifest)) continue;
-    const { exports, main } = JSON.parse(readFileSync(manifest, "utf8"));
-    const entry = exports?.["."] ?? exports ?? main;
-    return import(pathToFileURL(join(dirname(manifest), entry.import ?? entry.default ?? entry)).href);
-  }
-  throw missing(project, name);
 }
 
 /** Has the compiler look at the types, which nothing else does: esbuild takes them away unread. */
@@ -126,7 +108,7 @@ function checkTypes(project, entry) {
 }
 
 /** Gives one module of everything that the agent imports. */
-async function bundled(project, entry, engine) {
+async function bundled(project, entry) {
   const esbuild = load(project, "esbuild");
   const from = (path) => JSON.stringify(path);
   try {
@@ -153,7 +135,6 @@ async function bundled(project, entry, engine) {
       supported: { "async-await": false, "async-generator": false, "for-await": false, "using": false },
       alias: { "@leasehold/agent": join(SDK, "src") },
       define: {
-        "LEASEHOLD_ENGINE": JSON.stringify(engine),
         // What packages ask their surroundings that look for no more than this.
         "process.env.NODE_ENV": '"production"',
         "global": "globalThis",
@@ -236,18 +217,12 @@ function writeContract(wit, interfaces, dir) {
 }
 
 /** Puts the bundle and its engine into a component, where the bundle's top level has already run. */
-async function componentized(project, { source, interfaces }, wit, engine) {
+async function componentized(project, { source, interfaces }, wit) {
   const dir = mkdtempSync(join(tmpdir(), "leasehold-"));
   try {
     writeContract(wit, interfaces, dir);
     const sourcePath = join(dir, "agent.js");
     writeFileSync(sourcePath, source);
-    if (engine === "starlingmonkey") {
-      const { componentize } = await loadModule(project, "@bytecodealliance/componentize-js");
-      const disableFeatures = ["random", "stdio", "clocks", "http", "fetch-event"];
-      return (await componentize({ sourcePath, witPath: dir, worldName: "agent", disableFeatures })).component;
-    }
-    if (engine !== "quickjs") throw new Failure(`there is no engine ${engine}: quickjs or starlingmonkey`);
     const { componentize } = load(project, "componentize-qjs");
     // `sync`: the host takes no component that needs component-model async.
     const options = { witPath: dir, world: "agent", jsSource: source, jsPath: sourcePath, sync: true };

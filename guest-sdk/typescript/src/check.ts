@@ -7,9 +7,6 @@
 
 import { encode } from "./text.js";
 
-/** Set by `build.mjs`; not at all where there is no component. */
-declare const LEASEHOLD_ENGINE: string;
-
 /** A text. What is no Unicode in it (half of a surrogate pair) becomes U+FFFD, as everywhere on the web. */
 export function text(value: string, name: string): string {
   if (typeof value !== "string") throw wrong(name, "a string", value);
@@ -24,9 +21,7 @@ export function optionalText(value: string | undefined | null, name: string): st
 /** A whole number from 0 to 2⁵³ - 1. */
 export function u64(value: number, name: string): number {
   if (!Number.isSafeInteger(value) || value < 0) throw wrong(name, "a whole number that is not negative", value);
-  // QuickJS takes a number; the other engine wants a bigint.
-  const wantsBigint = typeof LEASEHOLD_ENGINE !== "undefined" && LEASEHOLD_ENGINE !== "quickjs";
-  return wantsBigint ? (BigInt(value) as unknown as number) : value;
+  return value;
 }
 
 /** A whole number from 0 to 2³¹ - 1, which is as far as the engine reads a `u32`. */

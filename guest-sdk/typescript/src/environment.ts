@@ -150,7 +150,7 @@ const globals: Record<string, unknown> = {
   TextEncoder: Encoder,
   TextDecoder: Decoder,
 };
-// Defined and not assigned: of some an engine has its own, as getters.
+// Defined and not assigned: of some the engine has its own, as getters.
 for (const [name, value] of Object.entries(globals)) {
   Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
 }
