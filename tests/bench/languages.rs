@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    path::PathBuf,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -71,7 +71,7 @@ fn is_wasm(extension: &std::ffi::OsStr) -> bool {
     extension == "wasm"
 }
 
-async fn language(bench: &Bench, file: &PathBuf) -> Vec<Row> {
+async fn language(bench: &Bench, file: &Path) -> Vec<Row> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).expect("an agent's file is named NAME@VERSION.wasm");
     let (name, version) = stem.split_once('@').expect("an agent's file is named NAME@VERSION.wasm");
     let goals = GOALS.iter().find(|goals| name.ends_with(goals.ending)).expect("the last one is for all");

@@ -449,27 +449,34 @@ async fn tidy(registry: Arc<Registry>, jobs: Arc<Jobs>, bytes_max: u64) {
 /// Looks once. What any job names that is still kept is needed: one that runs, one that is taken up again, and one that
 /// has ended and may be played again.
 async fn tidy_once(registry: &Arc<Registry>, jobs: &Arc<Jobs>, bytes_max: u64) -> anyhow::Result<Tidied> {
-    let store = &*jobs.world().store;
-    let mut needed = BTreeSet::new();
-    let mut after = None;
-    let within = Arc::clone(registry);
+    let looked_at = Arc::clone(registry);
+    let size_bytes = tokio::task::spawn_blocking(move || looked_at.compiled_bytes()).await??;
     // Within the bound only what was cut off leaves, and nobody has to read what jobs there are.
-    let within = tokio::task::spawn_blocking(move || within.compiled_bytes()).await?? <= bytes_max;
-    while !within {
+    let needed = match size_bytes > bytes_max {
+        true => components_of_jobs(&*jobs.world().store).await?,
+        false => BTreeSet::new(),
+    };
+    let registry = Arc::clone(registry);
+    Ok(tokio::task::spawn_blocking(move || registry.tidy(needed, bytes_max)).await??)
+}
+
+/// The digests of the components that the jobs of a store began with.
+async fn components_of_jobs(store: &dyn Store) -> anyhow::Result<BTreeSet<String>> {
+    let mut components = BTreeSet::new();
+    let mut after = None;
+    loop {
         let page = store.streams(journal::JOBS, after.as_ref(), 256).await?;
-        let Some((last, _)) = page.last() else { break };
+        let Some((last, _)) = page.last() else { return Ok(components) };
         after = Some(last.clone());
         for (stream, _) in &page {
             match journal::accepted(store, stream).await {
-                Ok(accepted) => needed.extend(accepted.map(|accepted| accepted.digest)),
+                Ok(accepted) => components.extend(accepted.map(|accepted| accepted.digest)),
                 Err(error) if error.is::<StoreError>() => return Err(error),
                 // A journal that cannot be understood is of no job that goes on.
                 Err(error) => tracing::debug!(%stream, %error, "a journal names no component"),
             }
         }
     }
-    let registry = Arc::clone(registry);
-    Ok(tokio::task::spawn_blocking(move || registry.tidy(needed, bytes_max)).await??)
 }
 
 /// Reads who may connect. A host that nobody could connect to gets a token of its own.
