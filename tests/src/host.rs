@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -42,6 +43,24 @@ pub const BOB: &str = "bob";
 #[must_use]
 pub fn token(name: &str) -> String {
     format!("token-of-{name}")
+}
+
+/// Fills a folder with the files that the transcripts of the examples speak of.
+///
+/// # Panics
+///
+/// If they cannot be written.
+pub fn fill_workspace(folder: &Path) {
+    fs::create_dir(folder.join("letters")).expect("the folder is ours");
+    for (name, text) in [
+        ("notes.md", "# Notes\n\nA lease is a promise. A promise is kept.\n".as_bytes()),
+        ("letters/first.txt", b"Dear reader,\nthe agent reads what it may.\n"),
+        ("letters/second.txt", b"The agent stops where the lease stops.\n"),
+        ("picture.bin", &[0xff, 0xfe, 0, 1]),
+        (".hidden", b"not for the report\n"),
+    ] {
+        fs::write(folder.join(name), text).expect("the folder is ours");
+    }
 }
 
 /// Decides what a [`TestHost`] is like. The defaults are a host's own, with two tokens and a store in memory.

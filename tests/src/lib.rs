@@ -16,6 +16,7 @@ pub mod program;
 pub mod python;
 pub mod random;
 pub mod raw;
+pub mod transcript;
 pub mod upstream;
 
 use std::{fs, future::Future, path::Path, time::Duration};
