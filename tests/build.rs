@@ -91,7 +91,7 @@ fn build(root: &Path, out: &Path, packages: &[(String, String, String)]) -> Vec<
             let mut files = message["filenames"].as_array()?.iter().filter_map(Value::as_str);
             files.find(|file| file.ends_with(".wasm")).map(PathBuf::from)
         });
-        // `path+file:///…/hello#1.0.0`, or `…#escape-guests@1.0.0` where folder and package differ.
+        // `path+file:///…/hello-rust#1.0.0`, or `…#escape-guests@1.0.0` where folder and package differ.
         let version = message.and_then(|message| message["package_id"].as_str()?.rsplit(['#', '@']).next());
         match (file, version) {
             (Some(file), Some(version)) => (format!("{agent}@{version}"), file),

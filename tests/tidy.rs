@@ -308,14 +308,18 @@ fn what_is_done_in_one_place_is_done_nowhere_else() {
     }
 }
 
+/// Those of one kind that exist in every language share a transcript.
 #[test]
 fn every_example_explains_itself_and_has_a_transcript() {
-    for entry in fs::read_dir(root().join("examples")).expect("there are examples").flatten() {
-        let dir = entry.path();
-        if dir.join("Cargo.toml").is_file() {
-            for file in ["README.md", "session.jsonl"] {
-                assert!(dir.join(file).is_file(), "{} has no {file}", dir.display());
-            }
-        }
+    let examples = root().join("examples");
+    for entry in fs::read_dir(&examples).expect("there are examples").flatten().filter(|entry| entry.path().is_dir()) {
+        let (dir, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        assert!(dir.join("README.md").is_file(), "{} has no README.md", dir.display());
+        let shared = ["hello", "survey"].into_iter().find(|kind| name.starts_with(&format!("{kind}-")));
+        let transcript = match shared {
+            Some(kind) => examples.join(format!("{kind}.jsonl")),
+            None => dir.join("session.jsonl"),
+        };
+        assert!(transcript.is_file(), "there is no {}", transcript.display());
     }
 }

@@ -221,7 +221,7 @@ pub fn folder_of(agents: &[&str], dir: &Path) {
 /// The host under load, with its journal on the disk.
 pub async fn echo() -> Vec<Row> {
     let (agents, data) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    folder_of(&["echo", "hello", "chatty", "sleeper", "summarize-files"], agents.path());
+    folder_of(&["echo", "hello-rust", "chatty", "sleeper", "summarize-files"], agents.path());
     // The first start compiles, the second is what an operator sees from then on.
     drop(Program::leasehold(agents.path(), &data.path().join("host")));
     let host = Program::leasehold(agents.path(), &data.path().join("host"));

@@ -76,7 +76,7 @@ async fn completions_are_printed_for_every_common_shell() {
 #[tokio::test]
 async fn inspect_tells_the_authority_a_component_could_use() {
     for (agent, authority) in [
-        ("hello@1.0.0", &[] as &[&str]),
+        ("hello-rust@1.0.0", &[] as &[&str]),
         ("summarize-files@1.0.0", &["fs.read"]),
         ("hostile@1.0.0", &["fs.read", "fs.write", "agent.delegate"]),
     ] {

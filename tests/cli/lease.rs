@@ -171,5 +171,5 @@ async fn a_run_is_explained_without_running_and_a_submission_cannot_be() {
     }
     let none = run(["run", agent.to_str().unwrap(), "--explain"]).await.exits(code::SUCCESS).stdout;
     assert!(none.contains("granted nothing"), "{none}");
-    let _ = run(["submit", "hello", "--explain"]).await.exits(code::USAGE).complains("leasehold lease explain");
+    let _ = run(["submit", "hello-rust", "--explain"]).await.exits(code::USAGE).complains("leasehold lease explain");
 }

@@ -14,9 +14,9 @@ use crate::code;
 
 #[tokio::test]
 async fn the_result_goes_to_standard_output_and_all_else_to_standard_error() {
-    let ran = run(["run", &agent("hello"), "--input", r#"{"name": "Ada"}"#]).await.exits(code::SUCCESS);
+    let ran = run(["run", &agent("hello-rust"), "--input", r#"{"name": "Ada"}"#]).await.exits(code::SUCCESS);
     assert_eq!(ran.json(), json!({ "greeting": "Hello, Ada!" }));
-    for line in ["accepted hello@1.0.0", "nothing granted", "info  Hello, Ada!", "success"] {
+    for line in ["accepted hello-rust@1.0.0", "nothing granted", "info  Hello, Ada!", "success"] {
         assert!(ran.stderr.contains(line), "{line:?} is not in\n{}", ran.stderr);
     }
     assert!(!ran.stderr.contains('\u{1b}'), "there is no terminal, and so no colour: {:?}", ran.stderr);
@@ -54,7 +54,10 @@ async fn a_streamed_result_is_put_together_and_can_go_to_a_file() {
 async fn a_result_that_cannot_be_written_is_an_error() {
     let mut command = Command::new("sh");
     // The shell sends its output to a disk that is always full.
-    command.args(["-c", "\"$0\" run \"$1\" > /dev/full"]).arg(leasehold().as_std().get_program()).arg(agent("hello"));
+    command
+        .args(["-c", "\"$0\" run \"$1\" > /dev/full"])
+        .arg(leasehold().as_std().get_program())
+        .arg(agent("hello-rust"));
     let _ = outcome(command).await.exits(5).complains("standard output");
 }
 
@@ -123,13 +126,13 @@ async fn what_cannot_be_run_is_named() {
     for (args, named) in [
         (vec!["run", "/no/such.wasm"], "/no/such.wasm"),
         (vec!["run", &text], "a.txt"),
-        (vec!["run", &agent("hello"), "--mount", "/workspace"], "--mount"),
-        (vec!["run", &agent("hello"), "--mount", "/workspace=/no/such/folder"], "/no/such/folder"),
-        (vec!["run", &agent("hello"), "--mount", "relative=/tmp"], "--mount"),
-        (vec!["run", &agent("hello"), "--lease", r#"{"fs.read": "/x"}"#], "--lease"),
-        (vec!["run", &agent("hello"), "--lease", r#"{"fs.read": ["../x"]}"#], "--lease"),
-        (vec!["run", &agent("hello"), "--lease", r#"{"cost.budget": ["much"]}"#], "--lease"),
-        (vec!["run", &agent("hello"), "--config", "/no/such.toml"], "--config /no/such.toml"),
+        (vec!["run", &agent("hello-rust"), "--mount", "/workspace"], "--mount"),
+        (vec!["run", &agent("hello-rust"), "--mount", "/workspace=/no/such/folder"], "/no/such/folder"),
+        (vec!["run", &agent("hello-rust"), "--mount", "relative=/tmp"], "--mount"),
+        (vec!["run", &agent("hello-rust"), "--lease", r#"{"fs.read": "/x"}"#], "--lease"),
+        (vec!["run", &agent("hello-rust"), "--lease", r#"{"fs.read": ["../x"]}"#], "--lease"),
+        (vec!["run", &agent("hello-rust"), "--lease", r#"{"cost.budget": ["much"]}"#], "--lease"),
+        (vec!["run", &agent("hello-rust"), "--config", "/no/such.toml"], "--config /no/such.toml"),
     ] {
         let _ = run(args).await.exits(code::USAGE).complains(named);
     }

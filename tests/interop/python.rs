@@ -202,7 +202,7 @@ async fn the_command_line_of_the_sdk_gets_a_result() {
     let Some(python) = Python::ready().await else { return };
     let host = python.serve().await;
     let mut command = Command::new(python.program.with_file_name("arcp"));
-    command.args(["submit", "--url", &host.url, "--token", &token(ALICE), "--agent", "hello"]);
+    command.args(["submit", "--url", &host.url, "--token", &token(ALICE), "--agent", "hello-rust"]);
     command.args(["--input", r#"{"name": "Click"}"#]);
     let answer = outcome(command).await.exits(0).json();
     assert_eq!(answer["final_status"], "success", "{answer}");

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{Request, Response, body::Frame, header::HeaderMap, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{net::TcpListener, sync::Semaphore, task::AbortHandle};
 
 /// A request as it has come.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct Reply {
     pub pieces: Vec<Bytes>,
     /// What comes after it.
     pub end: End,
+    /// Holds the whole answer back until there is a permit, of which it takes one.
+    pub after: Option<Arc<Semaphore>>,
 }
 
 /// How a body ends.
@@ -69,7 +71,8 @@ impl Reply {
     /// Any text with a status.
     #[must_use]
     pub fn text(status: u16, body: &str) -> Self {
-        Self { status, headers: Vec::new(), pieces: vec![Bytes::copy_from_slice(body.as_bytes())], end: End::Whole }
+        let pieces = vec![Bytes::copy_from_slice(body.as_bytes())];
+        Self { status, headers: Vec::new(), pieces, end: End::Whole, after: None }
     }
 
     /// Adds a header.
@@ -85,11 +88,26 @@ impl Reply {
         Self { end, ..self }
     }
 
+    /// Answers once there is a permit.
+    #[must_use]
+    pub fn after(self, permits: &Arc<Semaphore>) -> Self {
+        Self { after: Some(Arc::clone(permits)), ..self }
+    }
+
+    /// A body that comes in pieces.
+    #[must_use]
+    pub fn pieces(pieces: &[&'static str]) -> Self {
+        Self {
+            pieces: pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect(),
+            ..Self::text(200, "")
+        }
+    }
+
     /// Server-sent events, each piece its data.
     #[must_use]
     pub fn events(data: &[&str]) -> Self {
         let pieces = data.iter().map(|data| Bytes::from(format!("data: {data}\n\n"))).collect();
-        Self { status: 200, headers: vec![("content-type", "text/event-stream".into())], pieces, end: End::Whole }
+        Self { pieces, ..Self::text(200, "") }.with("content-type", "text/event-stream")
     }
 }
 
@@ -178,6 +196,9 @@ async fn serve(
     let reply = lock(&scripted).pop_front();
     let reply = reply.unwrap_or_else(|| answer(&asked));
     lock(&seen).push(asked);
+    if let Some(permits) = &reply.after {
+        permits.acquire().await.expect("nobody closes it").forget();
+    }
     let mut response = Response::builder().status(reply.status);
     for (name, value) in reply.headers {
         response = response.header(name, value);

@@ -49,11 +49,11 @@ async def connects(client, welcome):
     assert welcome.session_id and welcome.resume_token
     assert client.session_id == welcome.session_id
     agents = {agent.name: agent for agent in welcome.capabilities.agents}
-    assert {"chatty", "echo", "hello", "sleeper", "summarize-files"} <= set(agents), agents
+    assert {"chatty", "echo", "hello-rust", "sleeper", "summarize-files"} <= set(agents), agents
     assert agents["echo"].versions == ("1.0.0",) and agents["echo"].default == "1.0.0"
     assert {"heartbeat", "list_jobs", "cost.budget", "progress", "result_chunk"} <= set(client.negotiated_features)
-    job = await client.submit(agent="hello@1.0.0", input={"name": "Python"})
-    assert job.agent_ref == "hello@1.0.0" and job.trace_id and job.lease == {}
+    job = await client.submit(agent="hello-rust@1.0.0", input={"name": "Python"})
+    assert job.agent_ref == "hello-rust@1.0.0" and job.trace_id and job.lease == {}
     done = await job.done
     assert done.final_status == "success" and done.result == {"greeting": "Hello, Python!"}, done
 

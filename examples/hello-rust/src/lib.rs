@@ -1,4 +1,4 @@
-//! Greets: the smallest agent that has an input, an event and a result.
+//! Greets: the smallest agent that has an input, an event, an error and a result.
 
 use leasehold_agent::{Error, agent, info};
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,11 @@ struct Output {
 agent!(run);
 
 fn run(input: Option<Input>) -> Result<Output, Error> {
-    let name = input.and_then(|input| input.name);
-    let greeting = format!("Hello, {}!", name.as_deref().unwrap_or("world"));
+    let name = input.and_then(|input| input.name).unwrap_or_else(|| "world".to_owned());
+    if name.is_empty() {
+        return Err(Error::invalid_request("input: name: must not be empty"));
+    }
+    let greeting = format!("Hello, {name}!");
     info!("{greeting}");
     Ok(Output { greeting })
 }
