@@ -1,7 +1,10 @@
-//! Builds the agents that the suites run, once for all of them.
+//! Builds the agents that the suites run, once for all of them, and generates bindings for one suite to look at.
 //!
 //! Cargo is called directly: a build dependency on the host would compile the
 //! engine a second time. The components go to `OUT_DIR/agents`.
+
+#[path = "languages/generate.rs"]
+mod generate;
 
 use std::{
     env, fs,
@@ -26,8 +29,15 @@ fn main() {
         rerun_if_changed(&root.join(dir).join("src"));
         rerun_if_changed(&root.join(dir).join("Cargo.toml"));
     }
-    for path in ["build.rs", "../guest-sdk/rust", "../wit", "../Cargo.toml", "../Cargo.lock", "../rust-toolchain.toml"]
-    {
+    for path in [
+        "build.rs",
+        "languages/generate.rs",
+        "../guest-sdk/rust",
+        "../wit",
+        "../Cargo.toml",
+        "../Cargo.lock",
+        "../rust-toolchain.toml",
+    ] {
         rerun_if_changed(&root.join("tests").join(path));
     }
     ensure_target(&root);
@@ -40,6 +50,10 @@ fn main() {
             fail(&format!("cannot copy {} to {}: {error}", component.display(), placed.display()))
         });
     }
+    let bindings = out.join("bindings");
+    generate::bindings(&root.join("wit"), &bindings)
+        .unwrap_or_else(|error| fail(&format!("the bindings of the contract cannot be generated: {error}")));
+    println!("cargo:rustc-env=LEASEHOLD_TEST_BINDINGS={}", bindings.display());
     println!("cargo:rustc-env=LEASEHOLD_TEST_AGENTS={}", agents.display());
     println!("cargo:rustc-env=LEASEHOLD_TEST_DATA={}", out.join("data").display());
 }

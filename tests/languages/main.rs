@@ -4,7 +4,9 @@
 //! What a language needs is installed from PyPI and npm into the target folder, once. Without it, its tests are skipped
 //! and say so; in CI they fail.
 
+mod bindings;
 mod examples;
+mod sdks;
 mod services;
 mod toolchains;
 
@@ -188,6 +190,10 @@ macro_rules! languages {
 
 languages! {
     rust: Rust,
+    python: Python,
+    typescript: TypeScript,
+    go: Go,
+    c: C,
 }
 
 #[test]

