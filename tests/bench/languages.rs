@@ -59,9 +59,10 @@ pub async fn languages() -> Vec<Row> {
         None => println!("| languages besides Rust | not measured: {AGENTS} names no folder | |"),
     }
     files.sort();
-    let bench = Bench::of(Arc::new(Memory::default()), PARKED + 8, Place::Program(program::leasehold()));
     let mut rows = Vec::new();
     for file in files {
+        // An engine of its own for each: what the agents of one leave in its memory is no agent of the next.
+        let bench = Bench::of(Arc::new(Memory::default()), PARKED + 8, Place::Program(program::leasehold()));
         rows.extend(language(&bench, &file).await);
     }
     rows
