@@ -8,9 +8,9 @@ use super::{
 };
 
 /// How to install what a build in C needs.
-const INSTALL: &str = "run `python3 -m venv .venv && .venv/bin/pip install ziglang==0.17.0` in the project's folder, or \
-                       install clang with what it needs for WebAssembly (Debian: `apt-get install clang lld wasi-libc \
-                       libclang-rt-dev-wasm32`), or set WASI_SDK_PATH to the folder of a WASI SDK \
+const INSTALL: &str = "run `python3 -m venv .venv && .venv/bin/pip install ziglang==0.17.0` in the project's folder, \
+                       or install clang with what it needs for WebAssembly (Debian: `apt-get install clang lld \
+                       wasi-libc libclang-rt-dev-wasm32`), or set WASI_SDK_PATH to the folder of a WASI SDK \
                        (https://github.com/WebAssembly/wasi-sdk)";
 
 /// What compilers of C are called. Debian's have their version in their name.

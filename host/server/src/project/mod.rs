@@ -5,13 +5,13 @@
 //! `NAME@VERSION.wasm` (ARCP §7.5). Placing is a rename, so a host that watches
 //! the folder sees the whole file or none.
 //!
-//! | manifest | module | what makes the component |
+//! | manifest | file | what makes the component |
 //! |---|---|---|
-//! | `Cargo.toml` | [`rust`] | cargo |
-//! | `pyproject.toml` | [`python`] | componentize-py |
-//! | `package.json` | [`javascript`] | componentize-qjs |
-//! | `go.mod` and `agent.toml` | [`go`] | go makes a core module, [`component`] the rest |
-//! | `agent.toml` | [`c`] | zig or clang makes a core module, [`component`] the rest |
+//! | `Cargo.toml` | `rust.rs` | cargo |
+//! | `pyproject.toml` | `python.rs` | componentize-py |
+//! | `package.json` | `javascript.rs` | the SDK's `build.mjs`, by node |
+//! | `go.mod` and `agent.toml` | `go.rs` | go makes a core module, `component.rs` the rest |
+//! | `agent.toml` | `c.rs` | zig or clang makes a core module, `component.rs` the rest |
 //!
 //! Building runs the project's code (build scripts, macros, what a module does
 //! when it is loaded) with the rights of whoever calls it. It is for one's own
@@ -269,7 +269,7 @@ impl Source {
 
 /// One build of one project in a language other than Rust.
 struct Work<'a> {
-    /// The project's folder. Nothing is written into it.
+    /// The project's folder, into which nothing is to be written.
     dir: &'a Path,
     /// The agent's name, for messages.
     name: &'a str,

@@ -34,6 +34,9 @@ use crate::{
     transport,
 };
 
+/// How many files a line names that were saved at once, as by a change of branch.
+const SAVED_SHOWN: usize = 5;
+
 /// `leasehold dev`
 #[derive(Debug, Args)]
 pub struct DevArgs {
@@ -296,8 +299,12 @@ impl Dev {
 
     /// Builds again, now or when the build that is under way has ended.
     fn saved(&mut self, files: &[String]) {
-        let names: Vec<_> = files.iter().map(|file| clean(file)).collect();
-        self.tell("dev.saved", json!({ "files": files }), &format!("saved {}", names.join(", ")));
+        let names: Vec<_> = files.iter().take(SAVED_SHOWN).map(|file| clean(file)).collect();
+        let more = match files.len().saturating_sub(SAVED_SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        self.tell("dev.saved", json!({ "files": files }), &format!("saved {}{more}", names.join(", ")));
         self.stale = true;
         if self.building.is_none() {
             self.build();
@@ -324,7 +331,7 @@ impl Dev {
                 let details = json!({ "agent": agent, "size_bytes": size, "digest": built.audit.digest.to_string() });
                 self.tell("dev.built", details, &format!("built {agent}, {}", output::size(size as u64)));
                 self.built = Some(built);
-                // What is older than a save is not run, unless nothing was run yet: the save comes right after.
+                // What is older than a save is not run: what was saved is built next.
                 if !self.stale && !self.ending {
                     match self.job {
                         None => self.submit(&agent).await?,
