@@ -141,8 +141,9 @@ mod tests {
     #[test]
     fn the_manifest_that_speaks_of_leasehold_is_the_agents() {
         use Language::*;
+        type Files<'a> = &'a [(&'a str, &'a str)];
         let (own, other) = ("# leasehold", "");
-        let table: [(&[(&str, &str)], Option<Language>); 9] = [
+        let table: [(Files<'_>, Option<Language>); 9] = [
             (&[("Cargo.toml", other)], Some(Rust)),
             (&[("pyproject.toml", other)], Some(Python)),
             (&[("package.json", other)], Some(JavaScript)),
