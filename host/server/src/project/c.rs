@@ -20,7 +20,9 @@ const CLANGS: [&str; 9] =
 /// What zig is called. The package on PyPI has a program of another name.
 const ZIGS: [&str; 2] = ["zig", "python-zig"];
 
-const FLAGS: [&str; 6] = ["-std=gnu11", "-Os", "-ffunction-sections", "-fdata-sections", "-Wall", "-Wextra"];
+/// Zig takes `assert` away from what it optimises, unless told otherwise.
+const FLAGS: [&str; 7] =
+    ["-std=gnu11", "-Os", "-UNDEBUG", "-ffunction-sections", "-fdata-sections", "-Wall", "-Wextra"];
 
 /// The start function of a reactor is called, and then whatever it exports; its stack has a mebibyte.
 const LINKED: [&str; 4] = ["-mexec-model=reactor", "-Wl,--gc-sections", "-Wl,--strip-all", "-Wl,-z,stack-size=1048576"];

@@ -41,18 +41,22 @@ func TestAHandleIsGivenAwayOnce(t *testing.T) {
 	if handle.Use() != 7 || handle.Take() != 7 || handle.TakeOrNil() != 0 {
 		t.Error("it is not what it was")
 	}
-	for name, use := range map[string]func(){
-		"use":  func() { handle.Use() },
-		"take": func() { handle.Take() },
-		"set":  func() { handle.Set(1); handle.Set(2) },
+	// In this order: what is set is there.
+	for _, step := range []struct {
+		name string
+		use  func()
+	}{
+		{"use", func() { handle.Use() }},
+		{"take", func() { handle.Take() }},
+		{"set", func() { handle.Set(1); handle.Set(2) }},
 	} {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("%s of what is not there", name)
+					t.Errorf("%s of what is not there", step.name)
 				}
 			}()
-			use()
+			step.use()
 		}()
 	}
 }
