@@ -282,7 +282,11 @@ fn what_is_done_in_one_place_is_done_nowhere_else() {
         ("Place { event_seq", &["host/core/src/session/outbox.rs"], "`event_seq` is made by the outbox (ARCP §8.3)"),
         ("Envelope {", &["host/core/src/protocol/server.rs"], "a frame is stamped by the encoder"),
         ("Permit {", &["host/core/src/lease/gate.rs"], "a permit is made by the gate (ARCP §9.3)"),
-        ("unsafe {", &["host/server/src/agents/cache.rs"], "compiled code is mapped by the cache"),
+        (
+            "unsafe {",
+            &["host/server/src/agents/cache.rs", "host/server/src/agents/worker.rs"],
+            "compiled code is mapped by the cache, and what a compiler has inherited is closed by its number",
+        ),
         (
             ".to_socket_addrs(",
             &["host/server/src/capability/web/network.rs"],

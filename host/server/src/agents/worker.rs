@@ -137,6 +137,7 @@ fn confine(args: &WorkerArgs) -> io::Result<()> {
     if getppid().map(|parent| parent.as_raw_nonzero().get().cast_unsigned()) != Some(args.parent) {
         return Err(io::Error::other("the host has gone"));
     }
+    close_inherited();
     // Should the machine run out of memory, this is what the kernel is to end. It may not let us say so.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -151,6 +152,22 @@ fn confine(args: &WorkerArgs) -> io::Result<()> {
     // The three it has. From here on it can open nothing: no file, no socket, no pipe.
     limit(Resource::Nofile, 3)?;
     Ok(())
+}
+
+/// Closes what the host was started with and did not open itself, which nobody marked to be closed.
+#[expect(unsafe_code, reason = "only a number says which files these are")]
+fn close_inherited() {
+    let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    let listed: Vec<i32> = fs::read_dir("/proc/self/fd").into_iter().flatten().filter_map(number).collect();
+    for file in listed.into_iter().filter(|file| *file > 2) {
+        // The one that the list was read from has been closed with it.
+        if fs::symlink_metadata(format!("/proc/self/fd/{file}")).is_err() {
+            continue;
+        }
+        // SAFETY: this process has just begun, has one thread, and has opened nothing that it still uses, so no value
+        // owns the file.
+        unsafe { rustix::io::close(file) };
+    }
 }
 
 #[cfg(test)]
