@@ -50,7 +50,7 @@ const GOALS: [Goals; 6] = [
 
 /// Four rows for each agent there is: `hello` in Rust, and those of the folder.
 pub async fn languages() -> Vec<Row> {
-    let mut files = vec![agents_dir().join("hello@1.0.0.wasm")];
+    let mut files = vec![agents_dir().join("hello-rust@1.0.0.wasm")];
     match env::var_os(AGENTS) {
         Some(dir) => {
             let dir = fs::read_dir(dir).unwrap_or_else(|error| panic!("{AGENTS}: {error}"));

@@ -2,9 +2,9 @@
 
 use std::{fs, path::Path};
 
-use leasehold::client::Submit;
+use leasehold::client::{CREDENTIALS, Client, ClientInfo, Submit};
 use leasehold_tests::{
-    host::ALICE,
+    host::{ALICE, token},
     program::{Outcome, Serve, run},
     within,
 };
@@ -58,7 +58,10 @@ async fn keys_that_are_out_are_listed_until_they_are_worth_nothing() {
     let host = Serve::on(&data).await.args(["--config", &settings.display().to_string()]).start().await;
     assert!(credentials(&data, &[]).await.stdout.is_empty());
 
-    let mut client = host.client(ALICE).await;
+    let mut info = ClientInfo::default();
+    info.features.push(CREDENTIALS.to_owned());
+    let client = Client::connect_ws(&host.url, Some(&token(ALICE)), info);
+    let mut client = within("a session", client).await.unwrap();
     let lease_request = Some(json!({ "model.use": ["small"] }));
     let submission = Submit { lease_request, ..Submit::new("sleeper", json!({ "sec": 1000 })) };
     let job = within("the acceptance", client.submit(submission)).await.unwrap().job_id;

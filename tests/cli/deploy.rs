@@ -29,7 +29,7 @@ fn names(dir: &Path) -> Vec<String> {
 async fn what_is_added_is_compiled_to_where_a_host_looks_and_found_by_one_that_runs() {
     let dir = tempfile::tempdir().unwrap();
     let echo = agents_dir().join("echo@1.0.0.wasm");
-    let (echo, agents) = (echo.to_str().unwrap(), some_agents(&["hello"]));
+    let (echo, agents) = (echo.to_str().unwrap(), some_agents(&["hello-rust"]));
     let host = Serve::on(&dir.path().join("data")).await.agents(agents.path()).start().await;
     // Not as the tests put them there: this one has to be compiled.
     for file in fs::read_dir(dir.path().join("data/compiled")).unwrap().flatten() {
@@ -48,7 +48,7 @@ async fn what_is_added_is_compiled_to_where_a_host_looks_and_found_by_one_that_r
     let endings: Vec<_> = names(&dir.path().join("data/compiled"));
     let endings: Vec<_> = endings.iter().map(|name| name.rsplit_once('.').unwrap().1).collect();
     assert_eq!(endings, ["cwasm", "json", "wasm"]);
-    assert_eq!(names(Path::new(agents)), ["echo@2.0.0.wasm", "hello@1.0.0.wasm"]);
+    assert_eq!(names(Path::new(agents)), ["echo@2.0.0.wasm", "hello-rust@1.0.0.wasm"]);
 
     // The host says that it was deployed, and not that it was compiled.
     let said = |line: &serde_json::Value| {

@@ -118,7 +118,7 @@ async fn jobs_that_the_host_ended_or_left_do_the_same_as_far_as_they_came() {
     let data = host.data.clone();
     let _ = host.kill().await;
     for (job, said) in [
-        (&cancelled, "identical up to where the host ended the job (cancelled"),
+        (&cancelled, "identical up to the end, which was the host's (cancelled"),
         (&timed_out, "identical up to where the host ended the job (timed_out"),
         (&left, "identical as far as it goes; the job has not ended"),
         (&finished, "identical, and so is the end"),

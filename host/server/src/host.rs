@@ -8,7 +8,7 @@
 //!
 //! let host = Host::builder().agents("agents").data("data").token("me", "a token").start().await?;
 //! let mut client = Client::open(host.connect(), Some("a token"), ClientInfo::default()).await?;
-//! client.submit(Submit::new("hello", serde_json::json!({ "name": "Ada" }))).await?;
+//! client.submit(Submit::new("hello-rust", serde_json::json!({ "name": "Ada" }))).await?;
 //! # Ok(()) }
 //! ```
 
