@@ -60,7 +60,8 @@ async fn keys_that_are_out_are_listed_until_they_are_worth_nothing() {
 
     let mut info = ClientInfo::default();
     info.features.push(CREDENTIALS.to_owned());
-    let client = Client::connect_ws(&host.url, Some(&token(ALICE)), info);
+    let token = token(ALICE);
+    let client = Client::connect_ws(&host.url, Some(&token), info);
     let mut client = within("a session", client).await.unwrap();
     let lease_request = Some(json!({ "model.use": ["small"] }));
     let submission = Submit { lease_request, ..Submit::new("sleeper", json!({ "sec": 1000 })) };
