@@ -269,7 +269,7 @@ async fn a_child_may_be_killed_and_ends_with_its_host() {
     for (name, value) in [
         ("Max core file size", " 0 "),
         ("Max file size", " 0 "),
-        ("Max open files", " 3 "),
+        ("Max open files", " 0 "),
         ("Max cpu time", " 120 "),
         ("Max address space", " 1073741824 "),
     ] {

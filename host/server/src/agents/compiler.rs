@@ -351,6 +351,10 @@ impl Compiler {
                 "the compiler crashed on it (signal {signal}: {}); the component cannot be run here",
                 shown(line)
             ))),
+            // The machine has no more threads to give, which says nothing about the component.
+            (None, Some(101)) if text.contains("Resource temporarily unavailable") => {
+                Err(CompileError::Failed(format!("the compiler could not start ({})", shown(line))))
+            }
             // What clap says of arguments it does not know is no end of ours.
             (None, Some(101)) => Err(CompileError::Unfit(format!(
                 "the compiler gave it up ({}); the component cannot be run here",

@@ -30,7 +30,7 @@ pub struct Folder {
     looked: bool,
     /// What each name and version was seen as.
     seen: BTreeMap<Id, Seen>,
-    /// Files whose names say nothing, and those that say what another says.
+    /// Files whose names say nothing, those that say what another says, and folders that cannot be read.
     misnamed: BTreeSet<PathBuf>,
     /// What is to be compiled.
     bench: Arc<Bench>,
@@ -165,7 +165,16 @@ impl Folder {
         let first = !std::mem::replace(&mut self.looked, true);
         let mut problems = self.settle(registry);
         let (mut found, mut misnamed): (BTreeMap<Id, PathBuf>, BTreeSet<PathBuf>) = Default::default();
-        for (path, id) in files(&self.dir)? {
+        let Listing { files, unreadable } = list(&self.dir)?;
+        // What cannot be looked into is not known to be gone.
+        let hidden: BTreeSet<String> = unreadable.iter().map(|(name, ..)| name.clone()).collect();
+        for (_, path, problem) in unreadable {
+            if !self.misnamed.contains(&path) {
+                problems.push(problem);
+            }
+            misnamed.insert(path);
+        }
+        for (path, id) in files {
             let problem = match id {
                 None => RegisterError::Name(path.clone()),
                 Some(id) => match found.get(&id) {
@@ -183,7 +192,7 @@ impl Folder {
         }
         self.misnamed = misnamed;
         self.seen.retain(|id, seen| {
-            let there = found.contains_key(id);
+            let there = found.contains_key(id) || hidden.contains(&id.0);
             if let Some(agent) = seen.agent.as_ref().filter(|_| !there) {
                 registry.withdraw(&id.0, &id.1, agent);
                 tracing::info!(agent = agent.id, "an agent was withdrawn: its file is gone");
@@ -298,25 +307,43 @@ impl Bench {
     }
 }
 
-/// The files of an agents folder that end in `.wasm`, in order, each with the name and version it claims.
-fn files(dir: &Path) -> Result<Vec<(PathBuf, Option<Id>)>, RegisterError> {
-    let mut found = Vec::new();
+/// What an agents folder holds.
+struct Listing {
+    /// The files that end in `.wasm`, in order, each with the name and version it claims.
+    files: Vec<(PathBuf, Option<Id>)>,
+    /// The folders of agents that cannot be read: whose, where and why.
+    unreadable: Vec<(String, PathBuf, RegisterError)>,
+}
+
+fn list(dir: &Path) -> Result<Listing, RegisterError> {
+    let (mut files, mut unreadable) = (Vec::new(), Vec::new());
     for path in entries(dir)? {
         if path.is_dir() {
             let name = path.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name));
-            for path in entries(&path)?.into_iter().filter(|path| is_wasm(path)) {
+            let paths = match (entries(&path), name) {
+                (Ok(paths), _) => paths,
+                // Gone since the folder was read.
+                (Err(_), _) if !path.exists() => continue,
+                (Err(problem), Some(name)) => {
+                    unreadable.push((name.to_owned(), path.clone(), problem));
+                    continue;
+                }
+                // Such as `lost+found`, which is no agent's and none of ours.
+                (Err(_), None) => continue,
+            };
+            for path in paths.into_iter().filter(|path| is_wasm(path)) {
                 let version = stem(&path).filter(|version| is_version(version));
                 let id = name.zip(version).map(|(name, version)| (name.to_owned(), version.to_owned()));
-                found.push((path, id));
+                files.push((path, id));
             }
         } else if is_wasm(&path) {
             let parts = stem(&path).and_then(|stem| stem.split_once('@'));
             let parts = parts.filter(|(name, version)| is_name(name) && is_version(version));
             let id = parts.map(|(name, version)| (name.to_owned(), version.to_owned()));
-            found.push((path, id));
+            files.push((path, id));
         }
     }
-    Ok(found)
+    Ok(Listing { files, unreadable })
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, RegisterError> {
@@ -340,6 +367,8 @@ fn stem(path: &Path) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::{
         agents::{cache::Cache, compiler::Compiler},
@@ -353,9 +382,28 @@ mod tests {
         for file in ["hello@1.0.0.wasm", "Bad@1.wasm", "plain.wasm", "echo/2.1.wasm", "notes.txt", ".tmp@1.wasm"] {
             fs::write(dir.path().join(file), "").unwrap();
         }
-        let found: Vec<_> = files(dir.path()).unwrap().into_iter().map(|(_, id)| id).collect();
+        let found: Vec<_> = list(dir.path()).unwrap().files.into_iter().map(|(_, id)| id).collect();
         let pair = |name: &str, version: &str| Some((name.to_owned(), version.to_owned()));
         assert_eq!(found, [None, pair("echo", "2.1"), pair("hello", "1.0.0"), None]);
+    }
+
+    /// Root reads everything, and then there is no such folder.
+    #[test]
+    fn a_folder_that_cannot_be_read_is_said_once_and_stands_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("hello@1.0.0.wasm"), "").unwrap();
+        for (name, mode) in [("echo", 0o000), ("lost+found", 0o000)] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let readable = fs::read_dir(dir.path().join("echo")).is_ok();
+        let Listing { files, unreadable } = list(dir.path()).unwrap();
+        assert_eq!(files.len(), 1);
+        let names: Vec<_> = unreadable.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(names, if readable { vec![] } else { vec!["echo"] });
+        for name in ["echo", "lost+found"] {
+            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o700)).unwrap();
+        }
     }
 
     /// Nothing here is an agent, which shows what is tried and when; `tests/conformance` deploys some that are.

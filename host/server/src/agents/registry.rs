@@ -58,10 +58,10 @@ struct Versions(Vec<(String, Arc<Agent>)>);
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
     /// The name does not say which agent and version it is.
-    #[error("`{}` is not named `NAME@VERSION.wasm` (name: a-z 0-9 . _ -, version: A-Z a-z 0-9 . + _ -)", .0.display())]
+    #[error("`{}` is not named `NAME@VERSION.wasm` (name: a-z 0-9 . _ -, version: A-Z a-z 0-9 . + _ -)", shown(.0))]
     Name(PathBuf),
     /// It says the same name and version as another.
-    #[error("`{}` is left out: `{}` is the same name and version; remove one of them", path.display(), other.display())]
+    #[error("`{}` is left out: `{}` is the same name and version; remove one of them", shown(path), shown(other))]
     Twice {
         /// Which.
         path: PathBuf,
@@ -69,7 +69,7 @@ pub enum RegisterError {
         other: PathBuf,
     },
     /// The file cannot be read.
-    #[error("`{}`: {source}", path.display())]
+    #[error("`{}`: {source}", shown(path))]
     Read {
         /// Where.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub enum RegisterError {
         source: io::Error,
     },
     /// It is no agent, or one that asks for too much.
-    #[error("`{}`: {reason}", path.display())]
+    #[error("`{}`: {reason}", shown(path))]
     Unfit {
         /// Where.
         path: PathBuf,
@@ -85,13 +85,18 @@ pub enum RegisterError {
         reason: String,
     },
     /// Something was in the way that has nothing to do with it.
-    #[error("`{}` could not be compiled now: {reason}", path.display())]
+    #[error("`{}` could not be compiled now: {reason}", shown(path))]
     Failed {
         /// Where.
         path: PathBuf,
         /// What.
         reason: String,
     },
+}
+
+/// A path as it may be printed: whoever names a file writes no lines of a log.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Why a component cannot be made an agent of.

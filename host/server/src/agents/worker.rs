@@ -15,8 +15,8 @@ use std::{
 
 use clap::Args;
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
-    setpriority_process, setrlimit,
+    DumpableBehavior, Resource, Rlimit, Signal, getppid, getpriority_process, set_dumpable_behavior,
+    set_parent_process_death_signal, setpriority_process, setrlimit,
 };
 use serde::{Deserialize, Serialize};
 
@@ -141,7 +141,8 @@ fn confine(args: &WorkerArgs) -> io::Result<()> {
     // Should the machine run out of memory, this is what the kernel is to end. It may not let us say so.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    setpriority_process(None, NICE)?;
+    // A host that is nicer than that may not be less so; one that cannot say how nice it is stays as it is.
+    let _ = setpriority_process(None, getpriority_process(None).unwrap_or(0).max(NICE));
     let limit = |resource, value: u64| setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
@@ -149,8 +150,8 @@ fn confine(args: &WorkerArgs) -> io::Result<()> {
     // The kernel says so once, and a second later it ends what goes on.
     let cpu = Rlimit { current: Some(args.cpu_sec_max), maximum: Some(args.cpu_sec_max + 1) };
     setrlimit(Resource::Cpu, cpu)?;
-    // The three it has. From here on it can open nothing: no file, no socket, no pipe.
-    limit(Resource::Nofile, 3)?;
+    // From here on it can open nothing: no file, no socket, no pipe, not even in place of a stream that it closes.
+    limit(Resource::Nofile, 0)?;
     Ok(())
 }
 

@@ -129,7 +129,7 @@ enum Command {
     Build(agents::BuildArgs),
     /// Build a project, run it, and do both again whenever one of its sources is saved.
     ///
-    /// The flags say what is submitted, and it is kept in the project's `.leasehold/dev.json`: without any of them
+    /// The flags say what is submitted, and it is kept in the user's state folder: for the same project without any of them
     /// what they said last is run again. A job that still runs when a new build is ready is cancelled; a build that
     /// fails leaves it alone. Ctrl-C ends, with the job; a second one at once.
     Dev(Box<dev::DevArgs>),

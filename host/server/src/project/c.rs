@@ -1,6 +1,6 @@
 //! Agents in C: zig or clang makes a core module for WASI preview 1.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     BuildError, Progress, Work, io_error, manifest,
@@ -40,8 +40,10 @@ pub fn build(
     let core = work.scratch.join("core.wasm");
     let mut command = compiler.command(work.dir);
     command.args(FLAGS).arg("-I").arg(work.sdk.dir.join("include")).args(LINKED);
-    // As a person would name them, for the messages.
-    command.args(sources.iter().map(|source| source.strip_prefix(work.dir).unwrap_or(source)));
+    // As a person would name them, for the messages, and never as an option.
+    let named =
+        |source: &PathBuf| source.strip_prefix(work.dir).map_or(source.clone(), |path| Path::new(".").join(path));
+    command.args(sources.iter().map(named));
     for folder in ["src", "generated"] {
         command.args(manifest::matching(&work.sdk.dir, &[format!("{folder}/*.c")])?);
     }

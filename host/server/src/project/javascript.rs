@@ -39,6 +39,7 @@ pub fn open(dir: &Path) -> Result<Package, BuildError> {
     let (name, version) = (name.ok_or_else(|| missing("name"))?, version.ok_or_else(|| missing("version"))?);
     let main =
         main.ok_or_else(|| manifest::wrong(&path, "there is no `main`, such as `\"main\": \"src/agent.ts\"`"))?;
+    manifest::within(&path, "main", &main)?;
     if !dir.join(&main).is_file() {
         return Err(manifest::wrong(&path, &format!("`main` names {main}, and there is no such file")));
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -106,7 +106,11 @@ pub fn check(name: &str, version: &str) -> Result<(), BuildError> {
 /// Finds the files of patterns whose last part may hold `*`, in their order: `src/*.c`.
 pub fn matching(dir: &Path, patterns: &[String]) -> Result<Vec<PathBuf>, BuildError> {
     let mut found: Vec<PathBuf> = Vec::new();
+    if patterns.is_empty() {
+        return Err(wrong(&dir.join(AGENT), "sources: it names none; leave it out for `[\"src/*.c\"]`"));
+    }
     for pattern in patterns {
+        within(&dir.join(AGENT), "sources", pattern)?;
         let (folder, last) = pattern.rsplit_once('/').unwrap_or(("", pattern));
         let folder = dir.join(folder);
         let entries = fs::read_dir(&folder).map_err(|source| io_error("read", &folder, source))?;
@@ -122,6 +126,15 @@ pub fn matching(dir: &Path, patterns: &[String]) -> Result<Vec<PathBuf>, BuildEr
         found.extend(of_pattern);
     }
     Ok(found)
+}
+
+/// Sees that a manifest speaks of a file of its own project.
+pub fn within(manifest: &Path, key: &str, path: &str) -> Result<(), BuildError> {
+    let leaves = Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir));
+    match leaves || path.is_empty() {
+        true => Err(wrong(manifest, &format!("{key}: `{path}` is no path within the project's folder"))),
+        false => Ok(()),
+    }
 }
 
 /// Whether a name fits a pattern in which `*` stands for anything.

@@ -68,6 +68,15 @@ pub fn open(dir: &Path) -> Result<Package, BuildError> {
     let version =
         version.ok_or_else(|| manifest::wrong(&path, "`[project]` has no `version` (a dynamic one will not do)"))?;
     let module = tool.leasehold.module;
+    let is_name = |part: &str| {
+        let mut chars = part.chars();
+        chars.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+            && chars.all(|c| c.is_alphanumeric() || c == '_')
+    };
+    if !module.split('.').all(is_name) {
+        let reason = format!("module: `{module}` is no name of a module, such as `agent` or `agents.reader`");
+        return Err(manifest::wrong(&path, &reason));
+    }
     // The tool would find that out after a quarter of a minute.
     let file = module.replace('.', "/");
     if ![format!("{file}.py"), format!("{file}/__init__.py")].iter().any(|file| dir.join(file).is_file()) {

@@ -307,7 +307,7 @@ fn projects_of_all_languages_are_built_in_one_call() {
         ("node", vec!["guest-sdk/typescript/build.mjs".to_owned(), format!("--project {}", dir("js"))]),
         ("go mod edit", vec!["-replace=leasehold.dev/agent=".to_owned()]),
         ("go build", vec!["-buildmode=c-shared".to_owned(), "-modfile".to_owned()]),
-        ("zig cc", vec!["src/agent.c src/other.c".to_owned(), "guest-sdk/c/include".to_owned()]),
+        ("zig cc", vec!["./src/agent.c ./src/other.c".to_owned(), "guest-sdk/c/include".to_owned()]),
     ] {
         let call = calls.lines().find(|line| line.contains(&format!("/bin/{tool}")));
         let call = call.unwrap_or_else(|| panic!("{tool} was not called: {calls}"));
@@ -409,6 +409,11 @@ fn a_manifest_that_says_too_little_is_told_why() {
             "there is no b/c.py",
         ),
         ("pyproject.toml", "[project]\nname = \"a\"\nversion = \"1\"\n[tool.leasehold]\nmodul = 1", "modul"),
+        (
+            "pyproject.toml",
+            "[project]\nname = \"a\"\nversion = \"1\"\n[tool.leasehold]\nmodule = \"-h\"",
+            "module: `-h`",
+        ),
         ("pyproject.toml", "[project]\nname = \"My_Agent\"\nversion = \"1\"", "`My_Agent` cannot be an agent's name"),
         ("pyproject.toml", "[project]\nname = \"a\"\nversion = \"1 0\"", "`1 0` cannot be the version of `a`"),
         ("package.json", "{}", "there is no `name`"),
@@ -417,6 +422,14 @@ fn a_manifest_that_says_too_little_is_told_why() {
         ("go.mod", "module a", "agent.toml: there is no such file"),
         ("agent.toml", "name = \"a\"", "missing field `version`"),
         ("agent.toml", "name = \"a\"\nversion = \"1\"\nsources = [\"a.c\"]", "there is no file `a.c`"),
+        ("agent.toml", "name = \"a\"\nversion = \"1\"\nsources = []", "sources: it names none"),
+        ("agent.toml", "name = \"a\"\nversion = \"1\"\nsources = [\"../*.c\"]", "sources: `../*.c` is no path within"),
+        (
+            "package.json",
+            r#"{"name": "a", "version": "1", "main": "/etc/passwd"}"#,
+            "main: `/etc/passwd` is no path within",
+        ),
+        ("package.json", r#"{"name": "a", "version": "1", "main": ""}"#, "main: `` is no path within"),
     ];
     for (file, text, expected) in table {
         let bench = Bench::new();

@@ -1,16 +1,19 @@
 //! `dev`: an agent that is built and run again whenever one of its sources is saved.
 //!
 //! One host and one session last from the first build to the end. What is run
-//! is the submission the flags describe, or the last one they described here:
-//! it is kept in the project, so that `leasehold dev` alone goes on with it.
+//! is the submission the flags describe, or the last one they described for
+//! this project, so that `leasehold dev` alone goes on with it. That is kept
+//! with the user and not in the project: a project that came from somewhere
+//! else must not choose what its agent is granted.
 
 mod sources;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
     path::{self, Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use clap::Args;
@@ -24,10 +27,10 @@ use super::{
     agents::{self, is_chatter},
     follow::{Interrupts, View, clean},
     jobs::{self, JobArgs, OwnHost},
-    output,
+    output, user_folder,
 };
 use crate::{
-    agents::registry::Registry,
+    agents::{audit::Digest, registry::Registry},
     client::{Client, ClientError, ClientInfo, Frame, Submit},
     config::{self, MountMode},
     project::{self, Built, Progress},
@@ -56,7 +59,7 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
     }
     let (dir, language) = project::recognize(&args.dir).map_err(agents::build_failure)?;
     let shown = Shown { json: args.job.json, output: args.job.output.clone() };
-    let asked = Asked::of(args, &dir)?;
+    let asked = Asked::of(args, kept_for(&dir).as_deref())?;
     let temporary = tempfile::tempdir().map_err(anyhow::Error::from)?;
     let delegates = asked.agents.is_some();
     let config = asked.host()?.settings(temporary.path())?;
@@ -65,8 +68,13 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
     // Before the first build, so that no save is missed.
     let saved = sources::watch(&dir, language)
         .map_err(|error| Failure::Other(anyhow::anyhow!("cannot watch {}: {error}", dir.display())))?;
-    let builder =
-        Builder { dir, out: temporary.path().join("agents"), compiled, registry: Arc::clone(host.registry()) };
+    let builder = Builder {
+        dir,
+        out: temporary.path().join("agents"),
+        compiled,
+        made: Arc::default(),
+        registry: Arc::clone(host.registry()),
+    };
     let (theirs, ours) = transport::memory();
     let session = async {
         let client = Client::open(ours, None, ClientInfo::default()).await?;
@@ -114,11 +122,16 @@ struct Asked {
     config: Option<PathBuf>,
 }
 
+/// Where the submission of a project is kept, if the user has a home.
+fn kept_for(dir: &Path) -> Option<PathBuf> {
+    let folder = user_folder("XDG_STATE_HOME", ".local/state")?.join("leasehold/dev");
+    let digest = Digest::of(dir.as_os_str().as_bytes()).to_string();
+    Some(folder.join(format!("{digest}.json")))
+}
+
 impl Asked {
     /// What the flags say, which is kept, or what was kept if they say nothing.
-    fn of(args: DevArgs, dir: &Path) -> Result<Self, Failure> {
-        let folder = dir.join(".leasehold");
-        let file = folder.join("dev.json");
+    fn of(args: DevArgs, file: Option<&Path>) -> Result<Self, Failure> {
         let DevArgs { job, host, .. } = args;
         let says_nothing = job.input.is_none()
             && job.lease.is_none()
@@ -128,11 +141,11 @@ impl Asked {
             && host.agents.is_none()
             && host.config.is_none();
         if says_nothing {
-            return match fs::read(&file) {
-                Ok(kept) => serde_json::from_slice(&kept).map_err(|error| {
+            return match file.map(|file| (file, fs::read(file))) {
+                Some((file, Ok(kept))) => serde_json::from_slice(&kept).map_err(|error| {
                     Failure::Usage(format!("{}: {error}; delete it, or say with flags what to run", file.display()))
                 }),
-                Err(_) => Ok(Self::default()),
+                _ => Ok(Self::default()),
             };
         }
         // The next call may be made in another folder.
@@ -151,21 +164,23 @@ impl Asked {
             agents: host.agents.as_ref().map(absolute).transpose()?,
             config: host.config.as_ref().map(absolute).transpose()?,
         };
-        if let Err(error) = asked.keep(&folder, &file) {
+        if let Some(file) = file
+            && let Err(error) = asked.keep(file)
+        {
             tracing::warn!(file = %file.display(), %error, "the submission is not kept for the next `leasehold dev`");
         }
         Ok(asked)
     }
 
-    fn keep(&self, folder: &Path, file: &Path) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        // No version control takes it, whatever the project itself ignores.
-        fs::write(folder.join(".gitignore"), "*\n")?;
-        let mut options = fs::OpenOptions::new();
+    fn keep(&self, file: &Path) -> io::Result<()> {
+        let folder = file.parent().unwrap_or(Path::new("."));
         // An input may hold what is for nobody else.
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let text = serde_json::to_string_pretty(self).expect("what was JSON can be written as JSON");
-        io::Write::write_all(&mut file, format!("{text}\n").as_bytes())
+        let mut written = tempfile::NamedTempFile::new_in(folder)?;
+        io::Write::write_all(&mut written, format!("{text}\n").as_bytes())?;
+        written.persist(file)?;
+        Ok(())
     }
 
     fn host(&self) -> Result<OwnHost, Failure> {
@@ -192,6 +207,8 @@ struct Builder {
     out: PathBuf,
     /// Where the host keeps what it compiled.
     compiled: PathBuf,
+    /// What was not there before it was built here.
+    made: Arc<Mutex<BTreeSet<Digest>>>,
     registry: Arc<Registry>,
 }
 
@@ -217,24 +234,35 @@ impl Builder {
                 other => format!("{other:?}"),
             })?;
             let built = built.into_iter().next().expect("one folder makes one agent");
+            let digest = built.audit.digest;
+            let made = || builder.made.lock().unwrap_or_else(PoisonError::into_inner);
+            if builder.compiled(digest).is_empty() {
+                made().insert(digest);
+            }
             let registered = builder.registry.register_file(&built.path, &built.name, &built.version);
             registered.map_err(|error| error.to_string())?;
-            if let Some(before) = before.filter(|before| *before != built.audit.digest) {
-                builder.forget(&before.to_string());
+            if let Some(before) = before.filter(|before| *before != digest && made().remove(before)) {
+                builder.forget(before);
             }
             Ok(built)
         })
     }
 
     /// Deletes what was compiled of an earlier build, which nobody will ask for again: an agent with an interpreter in
-    /// it is large, and a day has many saves. A job that still runs it has it open.
-    fn forget(&self, digest: &str) {
-        for entry in fs::read_dir(&self.compiled).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(digest) {
-                // If it stays, it costs space and nothing else.
-                let _ = fs::remove_file(entry.path());
-            }
+    /// it is large, and a day has many saves. A job that still runs it has it open. What was there before this program
+    /// began is another host's.
+    fn forget(&self, digest: Digest) {
+        for path in self.compiled(digest) {
+            // If it stays, it costs space and nothing else.
+            let _ = fs::remove_file(path);
         }
+    }
+
+    fn compiled(&self, digest: Digest) -> Vec<PathBuf> {
+        let digest = digest.to_string();
+        let entries = fs::read_dir(&self.compiled).into_iter().flatten().flatten();
+        let its = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&digest));
+        its.map(|entry| entry.path()).collect()
     }
 }
 
@@ -464,7 +492,7 @@ mod tests {
 
     fn asked(dir: &Path, flags: &[&str]) -> Result<Asked, Failure> {
         let line = Line::parse_from(["dev"].iter().chain(flags));
-        Asked::of(line.args, dir)
+        Asked::of(line.args, Some(&dir.join("state/dev.json")))
     }
 
     #[test]
@@ -478,8 +506,7 @@ mod tests {
         let narrower = asked(dir.path(), &["--max-runtime-sec", "5"]).unwrap();
         assert_eq!((&narrower.input, &narrower.lease, narrower.max_runtime_sec), (&Value::Null, &None, Some(5)));
         assert_eq!(asked(dir.path(), &[]).unwrap(), narrower);
-        assert_eq!(fs::read_to_string(dir.path().join(".leasehold/.gitignore")).unwrap(), "*\n");
-        fs::write(dir.path().join(".leasehold/dev.json"), "{").unwrap();
+        fs::write(dir.path().join("state/dev.json"), "{").unwrap();
         assert!(matches!(asked(dir.path(), &[]), Err(Failure::Usage(message)) if message.contains("delete it")));
     }
 }
