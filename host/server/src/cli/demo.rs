@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The example agents, as folders of `examples/`.
-const EXAMPLES: [&str; 5] = ["chatty", "echo", "hello", "sleeper", "summarize-files"];
+const EXAMPLES: [&str; 5] = ["chatty", "echo", "hello-rust", "sleeper", "summarize-files"];
 
 /// `leasehold demo`
 #[derive(Debug, Args)]
