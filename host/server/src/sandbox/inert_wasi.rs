@@ -76,7 +76,7 @@ impl InertWasi {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles_max);
-        Self { ctx, table, tape: Arc::clone(tape), began: accepted.at, timers: HashMap::new() }
+        Self { ctx, table, tape: Arc::clone(tape), began: beginning(accepted.at), timers: HashMap::new() }
     }
 
     /// Makes a pollable that is ready at `moment`.
@@ -201,8 +201,7 @@ fn monotonic_clock(clock: &mut LinkerInstance<'_, JobCtx>) -> wasmtime::Result<(
     clock.func_wrap_async("now", |mut store: StoreContextMut<'_, JobCtx>, (): ()| {
         Box::new(async move {
             let wasi = store.data_mut().wasi();
-            let millis = wasi.tape.now().await.saturating_since(wasi.began).as_millis();
-            Ok((u64::try_from(millis).unwrap_or(u64::MAX).saturating_mul(TICK_NANOS),))
+            Ok((elapsed(wasi.began, wasi.tape.now().await),))
         })
     })?;
     clock.func_wrap("resolution", |_: StoreContextMut<'_, JobCtx>, (): ()| Ok((TICK_NANOS,)))?;
@@ -218,6 +217,18 @@ fn monotonic_clock(clock: &mut LinkerInstance<'_, JobCtx>) -> wasmtime::Result<(
             Ok((wasi.timer(moment)?,))
         })
     })
+}
+
+/// When the monotonic clock of a job that was accepted at `accepted` stood at zero.
+///
+/// One tick before: there are runtimes, Go's among them, that take a clock that shows zero for a broken one.
+fn beginning(accepted: Timestamp) -> Timestamp {
+    Timestamp::from_millis(accepted.as_millis().saturating_sub(1))
+}
+
+/// What a clock that began at `began` shows at `now`, in nanoseconds.
+fn elapsed(began: Timestamp, now: Timestamp) -> u64 {
+    u64::try_from(now.saturating_since(began).as_millis()).unwrap_or(u64::MAX).saturating_mul(TICK_NANOS)
 }
 
 /// The first tick that is at least so many nanoseconds after `since`.
@@ -351,6 +362,17 @@ mod tests {
         assert_ne!(draw(1, "random"), draw(2, "random"));
         assert_ne!(draw(1, "random"), draw(1, "insecure"));
         assert_ne!(number(&Seed([1; 32])), number(&Seed([2; 32])));
+    }
+
+    #[test]
+    fn the_monotonic_clock_never_shows_zero_and_timers_go_by_it() {
+        let accepted = Timestamp::from_millis(1000);
+        let began = beginning(accepted);
+        for (now, nanos) in [(1000, TICK_NANOS), (1001, 2 * TICK_NANOS), (1500, 501 * TICK_NANOS)] {
+            let now = Timestamp::from_millis(now);
+            assert_eq!(elapsed(began, now), nanos);
+            assert_eq!(after(began, nanos), now);
+        }
     }
 
     #[test]
