@@ -137,6 +137,23 @@ impl Journal {
     ///
     /// If the job has ended or has written all it may. The end of a job always fits.
     pub fn append(&self, record: &Record) -> Result<Mark, JournalError> {
+        self.add(record, Writer::append)
+    }
+
+    /// As [`append`](Self::append), for a record that others are likely to follow: it may wait a moment for them.
+    ///
+    /// # Errors
+    ///
+    /// As for `append`.
+    pub fn append_soon(&self, record: &Record) -> Result<Mark, JournalError> {
+        self.add(record, Writer::append_soon)
+    }
+
+    fn add(
+        &self,
+        record: &Record,
+        append: impl FnOnce(&Arc<Writer>, [Bytes; 1]) -> Result<Mark, StoreError>,
+    ) -> Result<Mark, JournalError> {
         if let Some(error) = self.writer.failure() {
             return Err(error.into());
         }
@@ -159,7 +176,7 @@ impl Journal {
         state.ended = ended;
         state.total_bytes += bytes.len() as u64;
         // Under the lock, so that nothing comes after the end.
-        Ok(self.writer.append([bytes])?)
+        Ok(append(&self.writer, [bytes])?)
     }
 
     /// Counts a record that stood there before this journal was opened, once however often it is read, and what the

@@ -4,7 +4,8 @@
 //! the store together, in order. Whoever must know that a record is durable
 //! asks with [`Writer::durable`], and that is the rule of the house: nothing
 //! leaves the host before what it depends on is durable, and nothing else waits
-//! for a disk.
+//! for a disk. A record that others are likely to follow at once may wait for
+//! them a moment, or until somebody asks.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,6 +24,9 @@ use crate::{
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
+/// How long a record that nobody asks for waits for others.
+const LINGER: Duration = Duration::from_millis(1);
+
 /// How many records have been appended so far; a later question refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(u64);
@@ -35,6 +39,8 @@ pub struct Writer {
     stream: StreamId,
     /// Set if a store that fails is tried again.
     patience: Option<Clock>,
+    /// How long a record that nobody asks for waits for others.
+    linger: Duration,
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
 }
@@ -46,6 +52,8 @@ struct State {
     last: Position,
     /// A write is under way, is held back, or has failed.
     writing: bool,
+    /// A write begins soon.
+    lingering: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -59,18 +67,25 @@ impl Writer {
     /// Writes on where the stream ends, at `last`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, stream: StreamId, last: Position) -> Arc<Self> {
-        Self::make(store, stream, last, None)
+        Self::make(store, stream, last, None, LINGER)
     }
 
     /// As [`new`](Self::new), and when the store fails, goes on as soon as it works again.
     #[must_use]
     pub fn patient(store: Arc<dyn Store>, stream: StreamId, last: Position, clock: Clock) -> Arc<Self> {
-        Self::make(store, stream, last, Some(clock))
+        Self::make(store, stream, last, Some(clock), LINGER)
     }
 
-    fn make(store: Arc<dyn Store>, stream: StreamId, last: Position, patience: Option<Clock>) -> Arc<Self> {
-        let state = State { waiting: Vec::new(), waiting_bytes: 0, appended: 0, last, writing: false };
-        Arc::new(Self { store, stream, patience, state: Mutex::new(state), progress: watch::Sender::default() })
+    fn make(
+        store: Arc<dyn Store>,
+        stream: StreamId,
+        last: Position,
+        patience: Option<Clock>,
+        linger: Duration,
+    ) -> Arc<Self> {
+        let state =
+            State { waiting: Vec::new(), waiting_bytes: 0, appended: 0, last, writing: false, lingering: false };
+        Arc::new(Self { store, stream, patience, linger, state: Mutex::new(state), progress: watch::Sender::default() })
     }
 
     /// The stream.
@@ -98,6 +113,31 @@ impl Writer {
     ///
     /// If the store has failed; nothing is appended after a hole.
     pub fn append(self: &Arc<Self>, records: impl IntoIterator<Item = Bytes>) -> Result<Mark, StoreError> {
+        let mark = self.gather(records)?;
+        self.hurry();
+        Ok(mark)
+    }
+
+    /// As [`append`](Self::append), but the records may wait a moment for others, and go to the store with them.
+    ///
+    /// # Errors
+    ///
+    /// As for `append`.
+    pub fn append_soon(self: &Arc<Self>, records: impl IntoIterator<Item = Bytes>) -> Result<Mark, StoreError> {
+        let mark = self.gather(records)?;
+        let mut state = self.state();
+        if !state.writing && !std::mem::replace(&mut state.lingering, true) {
+            let writer = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(writer.linger).await;
+                writer.state().lingering = false;
+                writer.hurry();
+            });
+        }
+        Ok(mark)
+    }
+
+    fn gather(&self, records: impl IntoIterator<Item = Bytes>) -> Result<Mark, StoreError> {
         if let Some(error) = self.failure() {
             return Err(error);
         }
@@ -107,11 +147,15 @@ impl Writer {
             state.waiting.push(record);
             state.appended += 1;
         }
-        let mark = Mark(state.appended);
+        Ok(Mark(state.appended))
+    }
+
+    /// Begins to write what waits, unless a write is under way: that goes on until nothing waits.
+    fn hurry(self: &Arc<Self>) {
+        let mut state = self.state();
         if !state.waiting.is_empty() && !std::mem::replace(&mut state.writing, true) {
             tokio::spawn(Arc::clone(self).write());
         }
-        Ok(mark)
     }
 
     /// How many bytes are not durable yet.
@@ -131,7 +175,7 @@ impl Writer {
     /// # Errors
     ///
     /// If the store failed.
-    pub async fn durable(&self, mark: Mark) -> Result<(), StoreError> {
+    pub async fn durable(self: &Arc<Self>, mark: Mark) -> Result<(), StoreError> {
         self.reached(|progress| progress.durable >= mark.0).await
     }
 
@@ -140,7 +184,7 @@ impl Writer {
     /// # Errors
     ///
     /// If the store failed.
-    pub async fn flushed(&self) -> Result<(), StoreError> {
+    pub async fn flushed(self: &Arc<Self>) -> Result<(), StoreError> {
         let appended = self.state().appended;
         self.durable(Mark(appended)).await
     }
@@ -150,19 +194,20 @@ impl Writer {
     /// # Errors
     ///
     /// If the store failed. It then never has room again, whatever it had when it failed.
-    pub async fn room(&self, bytes: usize) -> Result<(), StoreError> {
+    pub async fn room(self: &Arc<Self>, bytes: usize) -> Result<(), StoreError> {
         self.reached(|progress| progress.failed.is_none() && progress.waiting_bytes <= bytes).await
     }
 
     /// Returns when the store has failed, and never otherwise.
-    pub async fn failed(&self) -> StoreError {
+    pub async fn failed(self: &Arc<Self>) -> StoreError {
         match self.reached(|_| false).await {
             Err(error) => error,
             Ok(()) => unreachable!("nothing but a failure is waited for"),
         }
     }
 
-    async fn reached(&self, enough: impl Fn(&Progress) -> bool) -> Result<(), StoreError> {
+    async fn reached(self: &Arc<Self>, enough: impl Fn(&Progress) -> bool) -> Result<(), StoreError> {
+        self.hurry();
         let mut progress = self.progress.subscribe();
         let seen = progress.wait_for(|progress| progress.failed.is_some() || enough(progress)).await;
         match seen {
@@ -290,6 +335,38 @@ mod tests {
         writer.append(record(2)).unwrap();
         drop(hold);
         writer.durable(first).await.unwrap();
+        assert_eq!(stored(&store).await, [1, 2]);
+    }
+
+    fn writer_that_lingers(store: &Arc<dyn Store>, linger: Duration) -> Arc<Writer> {
+        Writer::make(Arc::clone(store), StreamId::new("s").unwrap(), Position::ZERO, None, linger)
+    }
+
+    #[tokio::test]
+    async fn a_record_that_may_wait_is_written_with_the_next_or_when_it_is_asked_for() {
+        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let writer = writer_that_lingers(&store, Duration::from_secs(3600));
+        writer.append_soon(record(1)).unwrap();
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        assert!(stored(&store).await.is_empty());
+        let mark = writer.append(record(2)).unwrap();
+        writer.reached(|progress| progress.durable >= mark.0).await.unwrap();
+        assert_eq!(stored(&store).await, [1, 2]);
+        let mark = writer.append_soon(record(3)).unwrap();
+        writer.durable(mark).await.unwrap();
+        assert_eq!(stored(&store).await, [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_may_wait_is_written_after_a_moment() {
+        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let writer = writer_that_lingers(&store, Duration::from_millis(1));
+        for n in 1..=2 {
+            writer.append_soon(record(n)).unwrap();
+            writer.progress.subscribe().wait_for(|progress| progress.durable == u64::from(n)).await.unwrap();
+        }
         assert_eq!(stored(&store).await, [1, 2]);
     }
 

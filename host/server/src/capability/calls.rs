@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use wasmtime::component::{Resource, ResourceTable};
 
 use super::{
-    Asked, Failure, JobCtx, Reported, Told, World,
+    Asked, Failure, JobCtx, Once, Reported, Told, World,
     bindings::{calls, types, types::Error},
     broken, delegate, invalid, keep, read,
 };
@@ -112,6 +112,8 @@ pub(super) type Work = BoxFuture<'static, Result<Done, Undone>>;
 /// Whether a call may be made again if a host was stopped before it knew its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
+    /// As often as one likes, says the operator. It may even begin before the journal says so on the disk.
+    Freely,
     /// It changes nothing, or the same once more.
     Yes,
     /// It goes on by itself, and whoever makes it again finds it.
@@ -271,13 +273,18 @@ impl JobCtx {
                         return Err(refused.err().unwrap_or_else(|| invalid("the call was refused")));
                     }
                 };
+                // What must not be repeated has its outcome before a host stops in good order, or does not begin.
+                let once = match repeat {
+                    Repeat::No => Some(self.world.begin().await),
+                    Repeat::Freely | Repeat::Yes | Repeat::Resume => None,
+                };
                 let (at, reserved) = (self.world.clock.now(), held.grant().clone());
                 let operation = asked.operation.to_owned();
                 let begun = Begun { at, call, operation, args: asked.args, reserved: reserved.clone() };
                 let mark = self.tape.begun(begun).await.map_err(broken)?;
                 let line = self.line((call, at), reserved, streams);
                 let work = work(permit, line.clone());
-                (call, at, held, self.run(line, mark, repeat, work))
+                (call, at, held, self.run(line, mark, repeat, once, work))
             }
             Begin::Again(begun) => {
                 // Before its money is held, as it was then: it may be all there is.
@@ -287,9 +294,11 @@ impl JobCtx {
                 let undone = |failure, cost| -> Work { Box::pin(async { Err(Undone { failure, cost }) }) };
                 let work = match (repeat, permit) {
                     // Nothing of it runs before the tape is live, and then only if its end is not known.
-                    (Repeat::Yes | Repeat::Resume, Ok(permit)) => work(permit, line.clone()),
+                    (Repeat::Freely | Repeat::Yes | Repeat::Resume, Ok(permit)) => work(permit, line.clone()),
                     // It had begun, so it may have cost.
-                    (Repeat::Yes | Repeat::Resume, Err(failure)) => undone(failure, begun.reserved.clone()),
+                    (Repeat::Freely | Repeat::Yes | Repeat::Resume, Err(failure)) => {
+                        undone(failure, begun.reserved.clone())
+                    }
                     (Repeat::No, _) => undone(Failure::unknown("its answer had not come in"), begun.reserved.clone()),
                 };
                 (begun.call, begun.at, held, self.run_again(line, repeat, work))
@@ -419,16 +428,12 @@ impl JobCtx {
         }
     }
 
-    /// Does the work of a call that has begun.
-    fn run(&self, line: Line, mark: Mark, repeat: Repeat, work: Work) -> JoinHandle<()> {
+    /// Does the work of a call that has begun, of which `once` is kept until its end is written down.
+    fn run(&self, line: Line, mark: Mark, repeat: Repeat, once: Option<Once>, work: Work) -> JoinHandle<()> {
         let expires_at = self.accepted.authority.expires_at;
         tokio::spawn(async move {
-            // What must not be repeated has its outcome before a host stops in good order, or does not begin.
-            let _begun = match repeat {
-                Repeat::No => Some(line.world.begin().await),
-                Repeat::Yes | Repeat::Resume => None,
-            };
-            if line.journal.durable(mark).await.is_err() {
+            let _once = once;
+            if repeat != Repeat::Freely && line.journal.durable(mark).await.is_err() {
                 return;
             }
             let result = match line.may_begin(expires_at) {
@@ -450,7 +455,7 @@ impl JobCtx {
             }
             let result = match repeat {
                 // What the agent was given cannot be taken back, and another answer need not begin the same.
-                Repeat::Yes if line.parts() > 0 => Err(Undone {
+                Repeat::Freely | Repeat::Yes if line.parts() > 0 => Err(Undone {
                     failure: Failure::unknown("a part of its answer had come in"),
                     cost: line.reserved.clone(),
                 }),

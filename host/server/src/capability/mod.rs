@@ -171,21 +171,21 @@ impl World {
     }
 
     /// Begins a call that cannot be repeated, or waits for ever if the host is about to stop: the next host makes it.
-    async fn begin(&self) -> Begun {
+    async fn begin(&self) -> Once {
         self.begun.send_modify(|begun| *begun += 1);
-        let begun = Begun(self.begun.clone());
+        let once = Once(self.begun.clone());
         if !self.draining.is_cancelled() {
-            return begun;
+            return once;
         }
-        drop(begun);
+        drop(once);
         pending().await
     }
 }
 
 /// A call that cannot be repeated, until its outcome is written down.
-struct Begun(watch::Sender<usize>);
+struct Once(watch::Sender<usize>);
 
-impl Drop for Begun {
+impl Drop for Once {
     fn drop(&mut self) {
         self.0.send_modify(|begun| *begun -= 1);
     }
@@ -502,7 +502,7 @@ impl JobCtx {
     ) -> Result<(), Error> {
         let turn = self.tape.call(asked.operation, &asked.args).await.map_err(broken)?;
         let contents = Arc::new(contents);
-        let _begun = self.world.begin().await;
+        let _once = self.world.begin().await;
         let (call, result) = match turn {
             Turn::Told(called) => return self.told(called).await,
             Turn::Live(call) => match op.map_err(Failure::from).and_then(|op| self.permit(op)) {

@@ -62,7 +62,7 @@ impl JobCtx {
         let op = CallTool::parse(&name);
         let tools = &self.world.services.tools;
         let repeat = match op.as_ref().is_ok_and(|op| tools.repeatable(op)) {
-            true => Repeat::Yes,
+            true => Repeat::Freely,
             false => Repeat::No,
         };
         let (asked_for, checks) = (arguments.clone(), std::sync::Arc::clone(tools));

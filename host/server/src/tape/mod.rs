@@ -453,7 +453,8 @@ impl Tape {
     /// If the journal takes no more.
     pub fn conclude(&self, concluded: Concluded) -> Result<(), JournalError> {
         self.arrived(concluded.call, |journal| {
-            journal.append(&Record::Concluded(concluded.clone()))?;
+            // Whoever waited for it goes on, and says what comes of that at once, or nothing for a while.
+            journal.append_soon(&Record::Concluded(concluded.clone()))?;
             Ok(News::Over(concluded))
         })
         .map(drop)

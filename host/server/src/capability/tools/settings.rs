@@ -57,7 +57,8 @@ pub struct Settings {
     pub price: Price,
     /// What each call of one tool costs.
     pub prices: BTreeMap<String, Price>,
-    /// The tools that may be called once more where nobody knows whether a call was made; patterns as in a lease.
+    /// The tools that may be called once more where nobody knows whether a call was made; patterns as in a lease. Such
+    /// a call does not wait for the disk either: it is made while the journal takes note of it.
     pub repeatable: Vec<String>,
     /// The tools that jobs can be granted, all if it is not said; patterns as in a lease.
     pub only: Option<Vec<String>>,
