@@ -30,7 +30,6 @@ mod tool;
 
 use std::{
     env, fs,
-    io::{self, Write},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -42,7 +41,10 @@ use sdk::Sdk;
 pub use sdk::{File, WIT};
 use tool::Tool;
 
-use crate::agents::audit::{AUDIT_SIZE_BYTES_MAX, Audit, audit};
+use crate::agents::{
+    audit::{AUDIT_SIZE_BYTES_MAX, Audit, audit},
+    folder,
+};
 
 /// What agents are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -400,29 +402,10 @@ fn place(
     let audit = audit(&bytes, options.size_bytes_max).map_err(|source| BuildError::Audit { name: name(), source })?;
     audit.check().map_err(|source| BuildError::Refused { name: name(), source })?;
     let path = options.out_dir.join(format!("{}.wasm", project.agent()));
-    write_at_once(&path, &bytes).map_err(|source| io_error("write", &path, source))?;
+    folder::place(&path, &bytes).map_err(|source| io_error("write", &path, source))?;
     let built = Built { name: name(), version: project.version.clone(), dir: project.dir.clone(), path, audit };
     progress(Progress::Built(&built));
     Ok(built)
-}
-
-/// Writes a file under another name and renames it, so that nobody opens half of it.
-fn write_at_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    // Not `.wasm`, or a watching host would take it for an agent.
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".part");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The host may run as another user than the one who builds.
-        builder.permissions(fs::Permissions::from_mode(0o644));
-    }
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 #[cfg(test)]
