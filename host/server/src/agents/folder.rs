@@ -20,7 +20,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::registry::{Agent, RegisterError, Registry, is_name, is_version};
+use super::registry::{Agent, RegisterError, Registry, is_name, is_version, name_and_version};
 
 /// How often a file is tried again that something was in the way of which had nothing to do with it.
 const RETRIES_MAX: u32 = 3;
@@ -354,9 +354,8 @@ fn list(dir: &Path) -> Result<Listing, RegisterError> {
                 files.push((path, id));
             }
         } else if is_wasm(&path) {
-            let parts = stem(&path).and_then(|stem| stem.split_once('@'));
-            let parts = parts.filter(|(name, version)| is_name(name) && is_version(version));
-            let id = parts.map(|(name, version)| (name.to_owned(), version.to_owned()));
+            let id = stem(&path).and_then(name_and_version);
+            let id = id.map(|(name, version)| (name.to_owned(), version.to_owned()));
             files.push((path, id));
         }
     }

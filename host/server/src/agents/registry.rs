@@ -340,6 +340,12 @@ impl Versions {
     }
 }
 
+/// The name and the version in `name@version` (ARCP §7.5), if that is what a text is.
+#[must_use]
+pub fn name_and_version(text: &str) -> Option<(&str, &str)> {
+    text.split_once('@').filter(|(name, version)| is_name(name) && is_version(version))
+}
+
 /// `[a-z0-9][a-z0-9._-]*` (ARCP §7.5), at most 100 bytes.
 #[must_use]
 pub fn is_name(text: &str) -> bool {

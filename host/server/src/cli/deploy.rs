@@ -11,7 +11,7 @@ use crate::{
         cache::Cache,
         compiler::{Compiler, Place},
         folder,
-        registry::{Agent, RegisterError, Registry, is_name, is_version},
+        registry::{Agent, RegisterError, Registry, name_and_version},
     },
     config::Config,
     sandbox::engine::Sandbox,
@@ -96,8 +96,7 @@ fn named(files: Vec<PathBuf>, id: Option<&str>) -> Result<Vec<(PathBuf, String, 
             Some(id) => id,
             None => file.file_name().and_then(|name| name.to_str()?.strip_suffix(".wasm")).unwrap_or_default(),
         };
-        let parts = claimed.split_once('@').filter(|(name, version)| is_name(name) && is_version(version));
-        let Some((name, version)) = parts else {
+        let Some((name, version)) = name_and_version(claimed) else {
             let said = id.map_or(String::new(), |id| format!("--as: `{id}` is none; "));
             return Err(Failure::Usage(format!(
                 "{said}`{shown}` needs a name: --as NAME@VERSION (name: a-z 0-9 . _ -, version: A-Z a-z 0-9 . + _ -)"
