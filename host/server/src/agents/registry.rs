@@ -22,7 +22,7 @@ use leasehold_core::{
 use rustix::fs::OFlags;
 
 use super::{
-    audit::{Audit, Digest},
+    audit::{Audit, Digest, printable},
     cache::{Cache, CacheError, Ready, Tidied},
     compiler::{CompileError, Compiler},
 };
@@ -96,7 +96,8 @@ pub enum RegisterError {
 
 /// A path as it may be printed: whoever names a file writes no lines of a log.
 fn shown(path: &Path) -> String {
-    path.to_string_lossy().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    const CHARS_MAX: usize = 4_096;
+    printable(&path.to_string_lossy(), CHARS_MAX)
 }
 
 /// Why a component cannot be made an agent of.
