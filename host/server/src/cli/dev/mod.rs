@@ -25,9 +25,10 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use super::{
     Failure,
     agents::{self, is_chatter},
-    follow::{Interrupts, View, clean},
+    follow::{Interrupts, View},
     jobs::{self, JobArgs, OwnHost},
-    output, user_folder,
+    output::{self, clean},
+    user_folder,
 };
 use crate::{
     agents::{audit::Digest, registry::Registry},
