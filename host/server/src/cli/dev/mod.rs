@@ -11,7 +11,7 @@ mod sources;
 use std::{
     collections::BTreeSet,
     fs, io,
-    os::unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
+    os::unix::ffi::OsStrExt as _,
     path::{self, Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -27,8 +27,9 @@ use super::{
     agents::{self, is_chatter},
     follow::{Interrupts, View},
     jobs::{self, JobArgs, OwnHost},
+    keep_private,
     output::{self, clean},
-    user_folder,
+    user_state,
 };
 use crate::{
     agents::{audit::Digest, registry::Registry},
@@ -125,9 +126,8 @@ struct Asked {
 
 /// Where the submission of a project is kept, if the user has a home.
 fn kept_for(dir: &Path) -> Option<PathBuf> {
-    let folder = user_folder("XDG_STATE_HOME", ".local/state")?.join("leasehold/dev");
-    let digest = Digest::of(dir.as_os_str().as_bytes()).to_string();
-    Some(folder.join(format!("{digest}.json")))
+    let digest = Digest::of(dir.as_os_str().as_bytes());
+    Some(user_state()?.join(format!("dev/{digest}.json")))
 }
 
 impl Asked {
@@ -173,15 +173,10 @@ impl Asked {
         Ok(asked)
     }
 
+    /// An input may hold what is for nobody else.
     fn keep(&self, file: &Path) -> io::Result<()> {
-        let folder = file.parent().unwrap_or(Path::new("."));
-        // An input may hold what is for nobody else.
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let text = serde_json::to_string_pretty(self).expect("what was JSON can be written as JSON");
-        let mut written = tempfile::NamedTempFile::new_in(folder)?;
-        io::Write::write_all(&mut written, format!("{text}\n").as_bytes())?;
-        written.persist(file)?;
-        Ok(())
+        keep_private(file, format!("{text}\n").as_bytes())
     }
 
     fn host(&self) -> Result<OwnHost, Failure> {
