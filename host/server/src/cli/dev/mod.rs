@@ -33,10 +33,9 @@ use super::{
 };
 use crate::{
     agents::{audit::Digest, registry::Registry},
-    client::{Client, ClientError, ClientInfo, Frame, Submit},
+    client::{Client, ClientError, Frame, Submit},
     config::{self, MountMode},
     project::{self, Built, Progress},
-    transport,
 };
 
 /// How many files a line names that were saved at once, as by a change of branch.
@@ -77,9 +76,7 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
         made: Arc::default(),
         registry: Arc::clone(host.registry()),
     };
-    let (theirs, ours) = transport::memory();
-    let session = async {
-        let client = Client::open(ours, None, ClientInfo::default()).await?;
+    jobs::with_own(host, async |client| {
         let (lines, said) = mpsc::unbounded_channel();
         let building = Some(builder.start(None, lines.clone()));
         let interrupts = Interrupts::listen()?;
@@ -97,17 +94,8 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
             ending: false,
         };
         dev.run(interrupts, saved, said).await
-    };
-    let (outcome, ()) = tokio::join!(
-        async {
-            let outcome = session.await;
-            host.stop();
-            outcome
-        },
-        host.serve_one(theirs)
-    );
-    host.close().await;
-    outcome
+    })
+    .await
 }
 
 /// What is submitted, and to what kind of host: the flags of `run`, as they are kept.
