@@ -21,15 +21,28 @@ pub enum BuildError {
          (`leasehold new` writes a project to begin with)", .0.display()
     )]
     NoProject(PathBuf),
-    /// A folder of which it cannot be told what it is written in.
+    /// A folder with manifests none of which says that it is an agent's.
     #[error(
-        "{} holds {}, and none of them or more than one speaks of Leasehold: keep the agent in a folder with one of \
-         them", dir.display(), manifests.join(" and ")
+        "{} holds {}, and none of them speaks of Leasehold: write {}, or keep the agent in a folder of its own",
+        dir.display(), manifests.join(" and "), marks.join(" or ")
+    )]
+    Silent {
+        /// The folder.
+        dir: PathBuf,
+        /// The manifests in it.
+        manifests: Vec<&'static str>,
+        /// What would make each of them the agent's.
+        marks: Vec<&'static str>,
+    },
+    /// A folder with manifests of which more than one says that it is an agent's.
+    #[error(
+        "{} holds {}, which all speak of Leasehold: take the word out of those that are not the agent's (an agent.toml \
+         speaks by being there), or keep the agent in a folder of its own", dir.display(), manifests.join(" and ")
     )]
     Ambiguous {
         /// The folder.
         dir: PathBuf,
-        /// The manifests in it.
+        /// Those manifests.
         manifests: Vec<&'static str>,
     },
     /// A manifest that says something wrong, or leaves out what is needed.
