@@ -64,20 +64,14 @@ pub enum BuildError {
     /// A package that is no component.
     #[error("package `{0}` makes no component: add `[lib]` with `crate-type = [\"cdylib\"]` to its Cargo.toml")]
     NoCdylib(String),
-    /// A package whose name cannot be an agent's.
-    #[error("`{0}` cannot be an agent's name: use a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit")]
-    Name(String),
-    /// A package whose version cannot be an agent's.
-    #[error("`{version}` cannot be the version of `{name}`: use letters, digits, `.`, `+`, `_` and `-`, such as 1.0.0")]
-    Version {
-        /// The agent.
-        name: String,
-        /// Its version.
-        version: String,
-    },
     /// Two packages that would be the same agent.
-    #[error("two of the projects are {0}: give one another name or version")]
-    Duplicate(String),
+    #[error("{} and {} are both {agent}: give one another name or version", manifests[0].display(), manifests[1].display())]
+    Duplicate {
+        /// The agent.
+        agent: String,
+        /// Who says so.
+        manifests: [PathBuf; 2],
+    },
     /// A program that is not installed.
     #[error("`{tool}` was not found: {advice}")]
     ToolMissing {

@@ -118,15 +118,18 @@ pub fn wrong(path: &Path, reason: &str) -> BuildError {
     BuildError::Manifest { path: path.to_owned(), reason: reason.to_owned() }
 }
 
-/// Sees that a name and a version can be an agent's (ARCP §7.5).
-pub fn check(name: &str, version: &str) -> Result<(), BuildError> {
-    if !registry::is_name(name) {
-        return Err(BuildError::Name(name.to_owned()));
-    }
-    if !registry::is_version(version) {
-        return Err(BuildError::Version { name: name.to_owned(), version: version.to_owned() });
-    }
-    Ok(())
+/// Sees that the name and the version that a manifest says can be an agent's (ARCP §7.5).
+pub fn check(manifest: &Path, name: &str, version: &str) -> Result<(), BuildError> {
+    let reason = if !registry::is_name(name) {
+        format!("`{name}` cannot be an agent's name: use a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit")
+    } else if !registry::is_version(version) {
+        format!(
+            "`{version}` cannot be the version of `{name}`: use letters, digits, `.`, `+`, `_` and `-`, such as 1.0.0"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(wrong(manifest, &reason))
 }
 
 /// Finds the files of patterns whose last part may hold `*`, in their order: `src/*.c`.

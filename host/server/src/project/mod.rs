@@ -215,8 +215,9 @@ pub fn build(
         if projects.iter().any(|known| known.dir == project.dir) {
             continue;
         }
-        if projects.iter().any(|known| known.agent() == project.agent()) {
-            return Err(BuildError::Duplicate(project.agent()));
+        if let Some(known) = projects.iter().find(|known| known.agent() == project.agent()) {
+            let manifests = [known.manifest.clone(), project.manifest.clone()];
+            return Err(BuildError::Duplicate { agent: project.agent(), manifests });
         }
         projects.push(project);
     }
@@ -247,6 +248,8 @@ struct Project {
     version: String,
     /// Canonical, so that two names of one folder are one project.
     dir: PathBuf,
+    /// What says its name and version.
+    manifest: PathBuf,
     source: Source,
 }
 
@@ -360,8 +363,9 @@ impl Project {
                 (agent.name, agent.version, Source::C(manifest::matching(&dir, &patterns)?))
             }
         };
-        manifest::check(&name, &version)?;
-        Ok(Self { name, version, dir, source })
+        let manifest = dir.join(manifest::of_agent(language));
+        manifest::check(&manifest, &name, &version)?;
+        Ok(Self { name, version, dir, manifest, source })
     }
 
     fn agent(&self) -> String {
