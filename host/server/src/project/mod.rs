@@ -195,6 +195,13 @@ pub fn recognize(dir: &Path) -> Result<(PathBuf, Language), BuildError> {
     Ok((dir, language))
 }
 
+/// What a project in C would be compiled with as things are, if anything can: `clang` or `zig`.
+#[must_use]
+pub fn compiler_of_c(dir: &Path, options: &Options) -> Option<&'static str> {
+    let scratch = tempfile::tempdir().ok()?;
+    c::compiler(dir, scratch.path(), options).ok().map(|compiler| compiler.name)
+}
+
 /// Builds the agents in `dirs` and places their components.
 ///
 /// Folders of one cargo workspace are built with one call of cargo, in the
@@ -288,16 +295,7 @@ struct Work<'a> {
 impl Work<'_> {
     /// Looks for a program: in the project's own tools first, then where everybody's are.
     fn find(&self, tool: &'static str) -> Option<Tool> {
-        self.all(tool).next()
-    }
-
-    fn all(&self, tool: &'static str) -> impl Iterator<Item = Tool> + use<> {
-        Tool::all(tool, self.dir, self.options)
-    }
-
-    /// The programs of a name among the project's own tools.
-    fn own(&self, tool: &'static str) -> impl Iterator<Item = Tool> + use<> {
-        Tool::own(tool, self.dir)
+        Tool::all(tool, self.dir, self.options).next()
     }
 
     /// The file that a build makes.
