@@ -1,7 +1,9 @@
 //! The newcomer's path: a project is started, built and run, as its own README says.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -92,7 +94,7 @@ async fn a_project_of_each_language_is_written_with_all_it_needs() {
     ];
     for (lang, manifest, sdk, next) in table {
         let name = format!("word-count-{lang}");
-        let outcome = call(dir.path(), &["new", &name, "--lang", lang]).await.exits(code::SUCCESS);
+        let outcome = with_path("/nowhere", dir.path(), &["new", &name, "--lang", lang]).await.exits(code::SUCCESS);
         assert!(outcome.stdout.contains(next), "{lang}: {}", outcome.stdout);
         let project = dir.path().join(&name);
         for path in [manifest, "README.md", ".gitignore", "leasehold/wit/world.wit"] {
@@ -101,6 +103,31 @@ async fn a_project_of_each_language_is_written_with_all_it_needs() {
         assert!(project.join("leasehold/guest-sdk").join(sdk).join("README.md").is_file() || lang == "rust", "{lang}");
     }
     let _ = call(dir.path(), &["new", "other", "--lang", "cobol"]).await.exits(code::USAGE).complains("cobol");
+}
+
+/// A clang that cannot make WebAssembly, as most cannot, is none.
+#[tokio::test]
+async fn a_new_project_in_c_asks_for_no_compiler_where_there_is_one() {
+    let install = "pip install ziglang";
+    for (clang, zig, said, asks) in [
+        ("exit 0", "exit 1", "made agent/, which the clang of this machine compiles", false),
+        ("exit 0", "exit 0", "made agent/, which the clang of this machine compiles", false),
+        ("exit 1", "exit 0", "made agent/, which the zig of this machine compiles", false),
+        ("exit 1", "exit 1", "made agent/\n", true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, body) in [("clang", clang), ("zig", zig)] {
+            // A shell writes it: a program that this process still has open cannot be started while another test forks.
+            let write = r#"printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod +x "$1""#;
+            let mut shell = Command::new("sh");
+            shell.args(["-c", write, "sh"]).arg(dir.path().join(name)).arg(body);
+            assert!(shell.status().await.unwrap().success());
+        }
+        let new = ["new", "agent", "--lang", "c"];
+        let stdout = with_path(dir.path(), dir.path(), &new).await.exits(code::SUCCESS).stdout;
+        assert!(stdout.contains(said), "{clang}, {zig}: {stdout}");
+        assert_eq!(stdout.contains(install), asks, "{clang}, {zig}: {stdout}");
+    }
 }
 
 #[tokio::test]
@@ -114,10 +141,8 @@ async fn what_is_not_installed_is_named_with_the_command_that_installs_it() {
     ];
     for (lang, expected) in table {
         let _ = call(dir.path(), &["new", lang, "--lang", lang]).await.exits(code::SUCCESS);
-        let mut command = leasehold();
-        command.args(["build", lang]).current_dir(dir.path());
-        command.env("PATH", "/nowhere").env_remove("VIRTUAL_ENV").env_remove("WASI_SDK_PATH");
-        let _ = outcome_within(BUILD_TIMEOUT, command).await.exits(code::USAGE).complains(expected);
+        let built = with_path("/nowhere", dir.path(), &["build", lang]).await;
+        let _ = built.exits(code::USAGE).complains(expected);
     }
 }
 
@@ -139,6 +164,14 @@ async fn a_folder_that_holds_no_agent_is_not_built() {
     let dir = tempfile::tempdir().unwrap();
     let _ = call(dir.path(), &["build", "."]).await.exits(code::USAGE).complains("leasehold new");
     let _ = run(["build", "/no/such/folder"]).await.exits(code::USAGE).complains("/no/such/folder");
+}
+
+/// Calls the program in a folder, with no tools but those of another.
+async fn with_path(path: impl AsRef<OsStr>, dir: &Path, args: &[&str]) -> Outcome {
+    let mut command = leasehold();
+    command.args(args).current_dir(dir);
+    command.env("PATH", path).env_remove("VIRTUAL_ENV").env_remove("WASI_SDK_PATH");
+    outcome_within(BUILD_TIMEOUT, command).await
 }
 
 /// Calls the program in a folder.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold_tests::{ErrorCode, MountMode, TestHost};
+use leasehold_tests::{ErrorCode, MountMode, TestHost, hostile::VIAS};
 use serde_json::{Value, json};
 
 use super::{House, told};
@@ -86,20 +86,7 @@ async fn busy_agents_share_the_threads_and_end_when_their_time_is_up() {
 async fn an_argument_of_a_gigabyte_ends_the_job() {
     let mut house = House::start(TestHost::builder().mount("/w", MountMode::Rw)).await;
     let lease = json!({"fs.read": ["/w/**"], "fs.write": ["/w/**"]});
-    for via in [
-        "log",
-        "thought",
-        "status",
-        "vendor",
-        "metric",
-        "dimensions",
-        "path",
-        "write",
-        "append",
-        "output_text",
-        "output_bytes",
-        "grants",
-    ] {
+    for via in VIAS {
         let input = json!({"do": "big_argument", "bytes": 1_u64 << 30, "via": via, "path": "/w/big"});
         let run = house.leased(lease.clone(), input).await;
         assert_eq!(run.result(), Err(ErrorCode::InternalError), "{via}: {run:?}");

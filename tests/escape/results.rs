@@ -1,5 +1,6 @@
 //! Results that are none, too large, or two at once (ARCP §8.4).
 
+use leasehold_core::protocol::json::SAID_DEPTH_MAX;
 use leasehold_tests::{ErrorCode, TestHost};
 use serde_json::{Value, json};
 
@@ -28,6 +29,28 @@ async fn a_result_that_is_no_json_text_or_too_large_fails_its_job() {
     for bytes in [768 << 10, 2 << 20] {
         let run = house.deed(json!({"do": "big_result", "bytes": bytes})).await;
         assert_eq!((run.final_status(), &run.terminal["payload"]["result_size"]), ("success", &json!(bytes)));
+    }
+}
+
+/// However deep the host lets an agent go, what it sends of that is no deeper than a reader goes.
+#[tokio::test]
+async fn what_an_agent_says_is_no_deeper_than_a_client_can_read() {
+    let mut house = House::start(TestHost::builder()).await;
+    let deep = |depth: usize| (0..depth).fold(json!(1), |inner, _| json!([inner]));
+    for (depth, fits) in [(SAID_DEPTH_MAX, true), (SAID_DEPTH_MAX + 1, false)] {
+        let run = house.deed(json!({"do": "bad_result", "text": deep(depth).to_string()})).await;
+        let expected = if fits { Ok(deep(depth)) } else { Err(ErrorCode::InternalError) };
+        assert_eq!(run.result(), expected, "{depth}: {:?}", run.terminal);
+
+        let body = json!({ "a": deep(depth - 1) });
+        let vendor = json!({"do": "bad_vendor", "kind": "x-vendor.a.b", "body": body.to_string()});
+        let run = house.deed(vendor).await;
+        assert_eq!(run.bodies("x-vendor.a.b"), if fits { vec![body] } else { vec![] }, "{depth}");
+
+        let tool = json!({"call": "tool", "name": "any", "arguments": deep(depth)});
+        let run = house.deed(json!({"do": "calls", "start": [tool], "then": "all"})).await;
+        let told: Vec<_> = run.bodies("tool_call").iter().map(|call| call["args"].clone()).collect();
+        assert_eq!(told, if fits { vec![deep(depth)] } else { vec![] }, "{depth}: {run:?}");
     }
 }
 

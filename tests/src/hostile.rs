@@ -13,6 +13,22 @@ pub struct Attempt {
     pub lease: Value,
 }
 
+/// Every door by which an agent hands its host a large argument, as the agent `hostile` names them.
+pub const VIAS: [&str; 12] = [
+    "log",
+    "thought",
+    "status",
+    "vendor",
+    "metric",
+    "dimensions",
+    "path",
+    "write",
+    "append",
+    "output_text",
+    "output_bytes",
+    "grants",
+];
+
 /// How long an attempt may last, for those that would not end by themselves.
 pub const RUNTIME_SEC_MAX: u32 = 1;
 
@@ -51,22 +67,8 @@ fn time_and_memory() -> Vec<Attempt> {
 }
 
 fn arguments() -> Vec<Attempt> {
-    let vias = [
-        "log",
-        "thought",
-        "status",
-        "vendor",
-        "metric",
-        "dimensions",
-        "path",
-        "write",
-        "append",
-        "output_text",
-        "output_bytes",
-        "grants",
-    ];
     let big = |via| json!({"do": "big_argument", "bytes": 20 << 20, "via": via, "path": "/w/big"});
-    vias.iter().map(|via| bare(format!("an argument of 20 MiB via {via}"), big(via))).collect()
+    VIAS.iter().map(|via| bare(format!("an argument of 20 MiB via {via}"), big(via))).collect()
 }
 
 fn events_and_results() -> Vec<Attempt> {

@@ -59,7 +59,11 @@ async fn a_command_fails_in_its_own_words() {
         ("", Some("its answer is no JSON")),
         ("printf '\\xff'", Some("its answer is no JSON")),
         ("yes '[' | head -c 900", Some("its answer is no JSON")), // nested too deeply
-        ("yes x", Some("the answer has more than 1000 bytes")),   // never ends
+        (
+            "for c in '[' ']'; do head -c 121 /dev/zero | tr '\\0' $c; done", // too deep for who watches
+            Some("its answer: JSON nested deeper than 120 levels"),
+        ),
+        ("yes x", Some("the answer has more than 1000 bytes")), // never ends
         ("head -c 100000 /dev/zero >&2; exit 1", Some("the tool failed: ")),
     ];
     for (text, expected) in table {

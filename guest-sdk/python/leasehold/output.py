@@ -78,24 +78,10 @@ class _Gathered:
             self._send(self._empty.join(parts))
 
 
-class TextWriter(io.TextIOBase):
-    """A text file that is written into the result: for `print(file=…)`, `json.dump`, `csv.writer` and the like.
+class _Writer(io.IOBase):
+    """What a file into the result does with what was written and not sent yet."""
 
-    It gathers 64 Ki characters before it calls the host; `flush` lets watchers see what there is. `close`, or the end
-    of a `with`, ends the result; a `with` that ends with an exception sends what there is and leaves the result open.
-    """
-
-    def __init__(self) -> None:
-        self._gathered = _Gathered(write_text, "")
-
-    def write(self, text: str, /) -> int:
-        """Adds a text and gives its length in characters. Raises what `write_text` raises."""
-        _open(self)
-        if not isinstance(text, str):
-            raise TypeError(f"a text is written here, not {type(text).__name__}")
-        if text:
-            self._gathered.add(text)
-        return len(text)
+    _gathered: _Gathered
 
     def writable(self) -> bool:
         """Always true."""
@@ -120,10 +106,37 @@ class TextWriter(io.TextIOBase):
 
     def __del__(self) -> None:
         # `close` would end the result, which a writer that was only forgotten should not do.
-        _forgotten(self)
+        try:
+            self.flush()
+        except Exception:  # nobody is left to be told; `close` is the way to know
+            pass
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
 
 
-class BinaryWriter(io.BufferedIOBase):
+class TextWriter(_Writer, io.TextIOBase):
+    """A text file that is written into the result: for `print(file=…)`, `json.dump`, `csv.writer` and the like.
+
+    It gathers 64 Ki characters before it calls the host; `flush` lets watchers see what there is. `close`, or the end
+    of a `with`, ends the result; a `with` that ends with an exception sends what there is and leaves the result open.
+    """
+
+    def __init__(self) -> None:
+        self._gathered = _Gathered(write_text, "")
+
+    def write(self, text: str, /) -> int:
+        """Adds a text and gives its length in characters. Raises what `write_text` raises."""
+        self._check_open()
+        if not isinstance(text, str):
+            raise TypeError(f"a text is written here, not {type(text).__name__}")
+        if text:
+            self._gathered.add(text)
+        return len(text)
+
+
+class BinaryWriter(_Writer, io.BufferedIOBase):
     """A binary file that is written into the result: for `shutil.copyfileobj`, `zipfile.ZipFile` and the like.
 
     It gathers 64 KiB before it calls the host; `flush` lets watchers see what there is. `close`, or the end of a
@@ -135,44 +148,8 @@ class BinaryWriter(io.BufferedIOBase):
 
     def write(self, data: Any, /) -> int:
         """Adds bytes and gives their number. Raises what `write_bytes` raises."""
-        _open(self)
+        self._check_open()
         part = bytes(memoryview(data))
         if part:
             self._gathered.add(part)
         return len(part)
-
-    def writable(self) -> bool:
-        """Always true."""
-        return True
-
-    def flush(self) -> None:
-        """Hands over what was gathered, so that watchers see it now."""
-        if not self.closed:
-            self._gathered.flush()
-
-    def close(self) -> None:
-        """Sends what is left and ends the result."""
-        if not self.closed:
-            self.flush()
-            super().close()
-            finish()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.flush() if kind else self.close()
-
-    def __del__(self) -> None:
-        _forgotten(self)
-
-
-def _open(writer: io.IOBase) -> None:
-    if writer.closed:
-        raise ValueError("I/O operation on closed file")
-
-
-def _forgotten(writer: io.IOBase) -> None:
-    try:
-        writer.flush()
-    except Exception:  # nobody is left to be told; `close` is the way to know
-        pass

@@ -389,19 +389,18 @@ mod tests {
 
     use leasehold_core::{
         error::Refusal,
-        id::{Principal, SessionId, Ulid},
-        job::record::{End, Seed},
+        id::Ulid,
+        job::record::End,
         protocol::{
             event::{Event, Level, ToolError},
             json::Json,
             status::Status,
-            trace::TraceId,
         },
     };
 
     use super::*;
     use crate::{
-        journal::{Bounds, Journal},
+        journal::{Bounds, Journal, accepted_for_tests},
         seal::Sealer,
         store::memory::Memory,
     };
@@ -417,27 +416,8 @@ mod tests {
     }
 
     fn accepted(job_id: JobId) -> Record {
-        Record::Accepted(Box::new(Accepted {
-            job_id,
-            principal: Principal::new("alice"),
-            session_id: SessionId::new(Ulid::from_parts(0, 1)),
-            request_id: "m1".into(),
-            at: at(0),
-            agent: "echo@1.0.0".into(),
-            digest: "ab".into(),
-            input: Json::parse("{\n \"a\": 1 }".to_owned()).unwrap(),
-            authority: Default::default(),
-            max_runtime_sec: None,
-            parent: None,
-            credentials: Vec::new(),
-            trace_id: TraceId::new(1),
-            seed: Seed([7; 32]),
-            limits: String::new(),
-            parameters: None,
-            key: None,
-            ordinal: 0,
-            first_seq: None,
-        }))
+        let input = Json::parse("{\n \"a\": 1 }".to_owned()).unwrap();
+        Record::Accepted(Box::new(Accepted { input, ..accepted_for_tests(job_id) }))
     }
 
     fn called(call: u64, denied: bool) -> Record {

@@ -157,10 +157,9 @@ fn stream() -> StreamId {
 #[cfg(test)]
 mod tests {
     use leasehold_core::{
-        id::{JobId, Principal, SessionId, Ulid},
-        job::record::{Accepted, End, Seed},
-        lease::Authority,
-        protocol::{json::Json, trace::TraceId},
+        id::{JobId, Ulid},
+        job::record::End,
+        protocol::json::Json,
         time::Timestamp,
     };
 
@@ -178,27 +177,7 @@ mod tests {
     }
 
     fn accepted(number: u128) -> Record {
-        Record::Accepted(Box::new(Accepted {
-            job_id: job(number),
-            principal: Principal::new("alice"),
-            session_id: SessionId::new(Ulid::from_parts(0, 1)),
-            request_id: String::new(),
-            at: AT,
-            agent: "echo@1.0.0".into(),
-            digest: String::new(),
-            input: Json::default(),
-            authority: Authority::default(),
-            max_runtime_sec: None,
-            parent: None,
-            trace_id: TraceId::new(1),
-            seed: Seed([0; 32]),
-            limits: String::new(),
-            parameters: None,
-            key: None,
-            first_seq: None,
-            credentials: Vec::new(),
-            ordinal: 0,
-        }))
+        Record::Accepted(Box::new(journal::accepted_for_tests(job(number))))
     }
 
     fn ended() -> Record {

@@ -455,6 +455,38 @@ pub async fn accepted(store: &dyn Store, stream: &StreamId) -> anyhow::Result<Op
     }
 }
 
+/// An acceptance of nothing in particular, for tests.
+#[cfg(test)]
+pub(crate) fn accepted_for_tests(job_id: JobId) -> Accepted {
+    use leasehold_core::{
+        id::{Principal, SessionId, Ulid},
+        job::record::Seed,
+        protocol::trace::TraceId,
+        time::Timestamp,
+    };
+    Accepted {
+        job_id,
+        principal: Principal::new("alice"),
+        session_id: SessionId::new(Ulid::from_parts(0, 1)),
+        request_id: "m1".into(),
+        at: Timestamp::from_millis(0),
+        agent: "echo@1.0.0".into(),
+        digest: "ab".into(),
+        input: Default::default(),
+        authority: Default::default(),
+        max_runtime_sec: None,
+        parent: None,
+        trace_id: TraceId::new(1),
+        seed: Seed([7; 32]),
+        limits: String::new(),
+        parameters: None,
+        key: None,
+        ordinal: 0,
+        first_seq: None,
+        credentials: Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use leasehold_core::{id::Ulid, time::Timestamp};

@@ -542,10 +542,10 @@ fn round_up(amount: Decimal) -> Decimal {
 mod tests {
     use leasehold_core::{
         error::ErrorCode,
-        id::{Principal, SessionId, Ulid},
-        job::record::{Accepted, Seed},
+        id::Ulid,
+        job::record::Accepted,
         lease::Authority,
-        protocol::{event::ToolError, json::Json, trace::TraceId},
+        protocol::{event::ToolError, json::Json},
         time::Timestamp,
     };
     use serde_json::json;
@@ -560,27 +560,8 @@ mod tests {
     }
 
     fn accepted(job_id: JobId, lease: Value) -> Record {
-        Record::Accepted(Box::new(Accepted {
-            job_id,
-            principal: Principal::new("alice"),
-            session_id: SessionId::new(Ulid::from_parts(0, 1)),
-            request_id: "m1".into(),
-            at: AT,
-            agent: "a@1.0.0".into(),
-            digest: String::new(),
-            input: Json::default(),
-            authority: Authority { lease: serde_json::from_value(lease).unwrap(), expires_at: None },
-            max_runtime_sec: None,
-            parent: None,
-            credentials: Vec::new(),
-            trace_id: TraceId::new(1),
-            seed: Seed([7; 32]),
-            limits: String::new(),
-            parameters: None,
-            key: None,
-            ordinal: 0,
-            first_seq: None,
-        }))
+        let authority = Authority { lease: serde_json::from_value(lease).unwrap(), expires_at: None };
+        Record::Accepted(Box::new(Accepted { authority, ..journal::accepted_for_tests(job_id) }))
     }
 
     fn done(summary: Value) -> Outcome {

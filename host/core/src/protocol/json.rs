@@ -5,11 +5,14 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
-/// How deeply JSON from a client or a guest may nest.
-///
-/// It is what `serde_json` itself accepts, so whoever parses the text later
-/// with the same library can.
+/// How deeply JSON may nest that is read as part of something larger: of a client's frame, or of a record.
 pub const DEPTH_MAX: usize = 128;
+
+/// How deeply JSON may nest that an agent, a tool or a model says.
+///
+/// It is put into more, such as the arguments of a call, which are a part of a body, a payload and an envelope, and
+/// whoever gets that is to be able to read it: `serde_json`, our own clients' reader, gives up at its 128th level.
+pub const SAID_DEPTH_MAX: usize = 120;
 
 /// A valid JSON text, kept byte for byte.
 ///
@@ -25,28 +28,23 @@ pub enum JsonError {
     #[error("not a JSON text: {0}")]
     Malformed(String),
     /// JSON, but nested too deeply.
-    #[error("JSON nested deeper than {DEPTH_MAX} levels")]
-    TooDeep,
+    #[error("JSON nested deeper than {0} levels")]
+    TooDeep(usize),
 }
 
 impl Json {
-    /// Checks that `text` is JSON and not nested too deeply.
+    /// Checks that `text` is JSON and nested no deeper than [`SAID_DEPTH_MAX`].
     ///
     /// # Errors
     ///
     /// If it is not JSON, or too deep.
     pub fn parse(text: String) -> Result<Self, JsonError> {
         let raw = RawValue::from_string(text).map_err(|error| JsonError::Malformed(error.to_string()))?;
-        Self::from_raw(raw)
+        Self::within(SAID_DEPTH_MAX, raw)
     }
 
-    /// Checks the depth of a value that is known to be JSON.
-    ///
-    /// # Errors
-    ///
-    /// If it is nested too deeply.
-    pub fn from_raw(raw: Box<RawValue>) -> Result<Self, JsonError> {
-        if depth(raw.get()) > DEPTH_MAX { Err(JsonError::TooDeep) } else { Ok(Self(raw)) }
+    fn within(depth_max: usize, raw: Box<RawValue>) -> Result<Self, JsonError> {
+        if depth(raw.get()) > depth_max { Err(JsonError::TooDeep(depth_max)) } else { Ok(Self(raw)) }
     }
 
     /// Serialises a value of ours.
@@ -109,7 +107,7 @@ impl Serialize for Json {
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_raw(Box::<RawValue>::deserialize(deserializer)?).map_err(de::Error::custom)
+        Self::within(DEPTH_MAX, Box::<RawValue>::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 
@@ -147,8 +145,8 @@ mod tests {
     fn what_is_not_json_or_too_deep_is_refused() {
         let deep = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
         for (text, ok) in [
-            (deep(DEPTH_MAX), true),
-            (deep(DEPTH_MAX + 1), false),
+            (deep(SAID_DEPTH_MAX), true),
+            (deep(SAID_DEPTH_MAX + 1), false),
             (deep(1_000_000), false),
             (format!("\"{}\"", "[".repeat(1000)), true), // brackets in a string are text
             ("{".to_owned(), false),

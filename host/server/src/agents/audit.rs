@@ -688,8 +688,8 @@ fn is_cut_short(bytes: &[u8]) -> bool {
     false
 }
 
-/// Names in a component are its author's, so what is shown of them is short and has no control characters.
-fn printable(text: &str, length_max: usize) -> String {
+/// What strangers wrote, such as the names in a component: what is shown of it is short and has no control characters.
+pub(super) fn printable(text: &str, length_max: usize) -> String {
     let shown = text.chars().take(length_max).map(|c| if c.is_control() { ' ' } else { c });
     let cut = text.chars().nth(length_max).map(|_| '…');
     shown.chain(cut).collect()

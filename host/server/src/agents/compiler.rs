@@ -29,7 +29,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 
 use super::{
-    audit::{Audit, Digest},
+    audit::{Audit, Digest, printable},
     worker::{self, Report},
 };
 
@@ -477,7 +477,7 @@ fn stopping() -> CompileError {
 /// A child's words as one line of a bounded length.
 fn shown(text: &str) -> String {
     const CHARS_MAX: usize = 4_000;
-    text.chars().take(CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable(text, CHARS_MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -22,7 +22,7 @@ use leasehold_core::{
 use rustix::fs::OFlags;
 
 use super::{
-    audit::{Audit, Digest},
+    audit::{Audit, Digest, printable},
     cache::{Cache, CacheError, Ready, Tidied},
     compiler::{CompileError, Compiler},
 };
@@ -96,7 +96,8 @@ pub enum RegisterError {
 
 /// A path as it may be printed: whoever names a file writes no lines of a log.
 fn shown(path: &Path) -> String {
-    path.to_string_lossy().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    const CHARS_MAX: usize = 4_096;
+    printable(&path.to_string_lossy(), CHARS_MAX)
 }
 
 /// Why a component cannot be made an agent of.
@@ -338,6 +339,12 @@ impl Versions {
     fn default(&self) -> Option<&(String, Arc<Agent>)> {
         self.0.last()
     }
+}
+
+/// The name and the version in `name@version` (ARCP §7.5), if that is what a text is.
+#[must_use]
+pub fn name_and_version(text: &str) -> Option<(&str, &str)> {
+    text.split_once('@').filter(|(name, version)| is_name(name) && is_version(version))
 }
 
 /// `[a-z0-9][a-z0-9._-]*` (ARCP §7.5), at most 100 bytes.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{ClientArgs, Failure, deploy::AgentsCommand, jobs, output};
 use crate::{
     agents::audit::{self, Audit},
-    project::{self, BuildError, Options, Progress},
+    project::{self, BuildError, Language, Options, Progress},
     sandbox::limits::Limits,
     scaffold::{self, Template},
 };
@@ -145,11 +145,15 @@ pub fn new(args: &NewArgs) -> Result<(), Failure> {
     let dir = PathBuf::from(&args.name);
     let template = args.lang.template();
     scaffold::new(template, &args.name, &dir).map_err(|error| Failure::Usage(error.to_string()))?;
-    let tools = match template.language().tools() {
-        Some(install) => format!("{install} && "),
-        None => String::new(),
+    let language = template.language();
+    let compiler = (language == Language::C).then(|| project::compiler_of_c(&dir, &options("agents"))).flatten();
+    let tools = match (compiler, language.tools()) {
+        (None, Some(install)) => format!("{install} && "),
+        _ => String::new(),
     };
-    output::text_line(&format!("made {}/", dir.display()));
+    let compiled =
+        compiler.map_or(String::new(), |compiler| format!(", which the {compiler} of this machine compiles"));
+    output::text_line(&format!("made {}/{compiled}", dir.display()));
     output::text_line(&format!("next: cd {} && {tools}leasehold build . && cat README.md", dir.display()));
     Ok(())
 }

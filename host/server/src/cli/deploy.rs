@@ -1,13 +1,6 @@
 //! `agents add`: components are audited, compiled, and placed where a host finds them.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -17,7 +10,8 @@ use crate::{
     agents::{
         cache::Cache,
         compiler::{Compiler, Place},
-        registry::{Agent, RegisterError, Registry, is_name, is_version},
+        folder,
+        registry::{Agent, RegisterError, Registry, name_and_version},
     },
     config::Config,
     sandbox::engine::Sandbox,
@@ -102,8 +96,7 @@ fn named(files: Vec<PathBuf>, id: Option<&str>) -> Result<Vec<(PathBuf, String, 
             Some(id) => id,
             None => file.file_name().and_then(|name| name.to_str()?.strip_suffix(".wasm")).unwrap_or_default(),
         };
-        let parts = claimed.split_once('@').filter(|(name, version)| is_name(name) && is_version(version));
-        let Some((name, version)) = parts else {
+        let Some((name, version)) = name_and_version(claimed) else {
             let said = id.map_or(String::new(), |id| format!("--as: `{id}` is none; "));
             return Err(Failure::Usage(format!(
                 "{said}`{shown}` needs a name: --as NAME@VERSION (name: a-z 0-9 . _ -, version: A-Z a-z 0-9 . + _ -)"
@@ -144,22 +137,10 @@ fn add_all(config: &Config, named: &[(PathBuf, String, String)]) -> Result<Vec<A
     fs::create_dir_all(dir).map_err(|error| Failure::Usage(format!("--agents `{}`: {error}", dir.display())))?;
     for Added { agent, path, .. } in &added {
         // What was audited, whatever has become of the file since.
-        let placed = cache.kept(&agent.audit.digest.to_string()).and_then(|wasm| place(&wasm, dir, path));
+        let placed = cache.kept(&agent.audit.digest.to_string()).and_then(|wasm| folder::place(path, &wasm));
         placed.map_err(|error| anyhow::anyhow!("`{}` cannot be written: {error}", path.display()))?;
     }
     Ok(added)
-}
-
-/// Puts a component under its name by a rename, so that no host reads half of it.
-fn place(wasm: &[u8], dir: &Path, path: &Path) -> io::Result<()> {
-    // A host passes over what begins with a dot.
-    let mut file = tempfile::Builder::new().prefix(".add-").tempfile_in(dir)?;
-    file.write_all(wasm)?;
-    // A component is no secret, and the host may be another user.
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 fn failure(error: RegisterError) -> Failure {

@@ -18,7 +18,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, output};
+use super::{
+    Failure,
+    output::{self, clean},
+};
 use crate::client::{self, Client, ClientError, Frame};
 
 /// How a job is shown.
@@ -407,11 +410,6 @@ fn lost(error: ClientError, job_id: &str) -> Failure {
     }
 }
 
-/// An agent's text must not move the cursor or colour the terminal of whoever watches it.
-pub fn clean(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() && character != '\t' { '�' } else { character }).collect()
-}
-
 fn spinner() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {msg} {prefix:.yellow}").expect("the template is valid")
 }
@@ -420,14 +418,4 @@ fn measured() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} [{bar:32.cyan/dim}] {pos}/{len} {wide_msg} {prefix:.yellow}")
         .expect("the template is valid")
         .progress_chars("█▉▊▋▌▍▎▏ ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_agent_cannot_send_control_sequences_to_a_terminal() {
-        assert_eq!(clean("a\u{1b}[2Jb\r\nc\td"), "a�[2Jb��c\td");
-    }
 }

@@ -121,6 +121,22 @@ pub async fn start_own(mut config: Config, lease: Option<&Value>, delegates: boo
     Ok(host)
 }
 
+/// Has a session with a host of one's own, which ends with it.
+pub async fn with_own(host: Host, session: impl AsyncFnOnce(Client) -> Result<(), Failure>) -> Result<(), Failure> {
+    let (theirs, ours) = transport::memory();
+    let session = async {
+        let outcome = match Client::open(ours, None, ClientInfo::default()).await {
+            Ok(client) => session(client).await,
+            Err(error) => Err(error.into()),
+        };
+        host.stop();
+        outcome
+    };
+    let (outcome, ()) = tokio::join!(session, host.serve_one(theirs));
+    host.close().await;
+    outcome
+}
+
 /// `leasehold submit`
 #[derive(Debug, Args)]
 pub struct SubmitArgs {
@@ -169,24 +185,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let registry = std::sync::Arc::clone(host.registry());
     let registered = tokio::task::spawn_blocking(move || registry.register_file(&component, &name, &version)).await;
     registered.map_err(anyhow::Error::from)?.map_err(|error| Failure::Usage(error.to_string()))?;
-    let outcome = {
-        let (theirs, ours) = transport::memory();
-        let session = async {
-            let mut client = Client::open(ours, None, ClientInfo::default()).await?;
-            watch(&mut client, submission, &args.job).await
-        };
-        let (outcome, ()) = tokio::join!(
-            async {
-                let outcome = session.await;
-                host.stop();
-                outcome
-            },
-            host.serve_one(theirs)
-        );
-        outcome
-    };
-    host.close().await;
-    outcome
+    with_own(host, async |mut client| watch(&mut client, submission, &args.job).await).await
 }
 
 /// Builds the project in `dir` and gives the component's path.

@@ -11,7 +11,10 @@ use leasehold_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Failure, HostArgs, output};
+use super::{
+    Failure, HostArgs,
+    output::{self, clean},
+};
 use crate::{
     config::Config,
     journal,
@@ -218,8 +221,8 @@ fn observed(observations: &[Observation]) -> String {
 /// What fits a line, without what could steer a terminal.
 fn cut(text: &str) -> String {
     let end = text.floor_char_boundary(SHOWN_BYTES_MAX);
-    let plain = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c });
-    plain.chain((end < text.len()).then_some('…')).collect()
+    let mark = if end < text.len() { "…" } else { "" };
+    format!("{}{mark}", clean(&text[..end]))
 }
 
 pub(super) fn unknown(job_id: JobId) -> Failure {

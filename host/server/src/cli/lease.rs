@@ -13,7 +13,12 @@ use leasehold_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Failure, HostArgs, jobs::parse_json, journal::Which, output};
+use super::{
+    Failure, HostArgs,
+    jobs::parse_json,
+    journal::Which,
+    output::{self, clean},
+};
 use crate::{
     agents::audit,
     capability::mounts::Mounts,
@@ -102,18 +107,13 @@ async fn suggest(args: SuggestArgs) -> Result<(), Failure> {
     }
     if !denied.is_empty() {
         let row = |call: &suggest::Refused| {
-            vec![call.call.to_string(), call.operation.clone(), plain(&call.target), plain(&call.why)]
+            vec![call.call.to_string(), call.operation.clone(), clean(&call.target), clean(&call.why)]
         };
         output::table(&["DENIED", "OPERATION", "TARGET", "WHY"], denied.iter().map(row));
     }
-    remarks.iter().for_each(|remark| output::text_line(&format!("note: {}", plain(remark))));
+    remarks.iter().for_each(|remark| output::text_line(&format!("note: {}", clean(remark))));
     output::line(&lease_request);
     Ok(())
-}
-
-/// What agents wrote, without what could steer a terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn explain(args: ExplainArgs) -> Result<(), Failure> {

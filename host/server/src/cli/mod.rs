@@ -17,7 +17,9 @@ mod remote;
 mod tickets;
 
 use std::{
-    env,
+    env, fs,
+    io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -226,6 +228,21 @@ fn user_cache() -> Option<PathBuf> {
     Some(user_folder("XDG_CACHE_HOME", ".cache")?.join("leasehold"))
 }
 
+/// Where what this user does is kept for later, if the user has a home.
+fn user_state() -> Option<PathBuf> {
+    Some(user_folder("XDG_STATE_HOME", ".local/state")?.join("leasehold"))
+}
+
+/// Keeps a file that is for nobody but this user; it is never seen half written.
+fn keep_private(file: &Path, contents: &[u8]) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(file);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
+    fresh.write_all(contents)?;
+    fresh.persist(file)?;
+    Ok(())
+}
+
 /// Where compiled agents of this user are kept.
 fn compiled() -> Option<PathBuf> {
     Some(user_cache()?.join("compiled"))
@@ -423,7 +440,7 @@ fn log(cli: &Cli) {
         eprintln!("warning: --log: {error}; using `{default}`");
         EnvFilter::new(default)
     });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     match cli.log_format {
         LogFormat::Text => builder.with_ansi(console::colors_enabled_stderr()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
@@ -444,7 +461,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("leasehold.toml");
         let text = "[server]\nlisten = \"127.0.0.1:1\"\ndata = \"d\"\n[[mounts]]\nat = \"/w\"\npath = \"a\"\n";
-        std::fs::write(&file, text).unwrap();
+        fs::write(&file, text).unwrap();
         let args = HostArgs {
             config: Some(file),
             listen: Some("127.0.0.1:2".parse().unwrap()),

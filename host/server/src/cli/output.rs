@@ -46,3 +46,19 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
 pub fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
+
+/// What agents wrote, which must not move the cursor or colour the terminal of whoever reads it.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '�' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_cannot_send_control_sequences_to_a_terminal() {
+        assert_eq!(clean("a\u{1b}[2Jb\r\nc\td"), "a�[2Jb��c\td");
+    }
+}

@@ -5,16 +5,14 @@
 //! window is over, and is removed then.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Failure, user_folder};
+use super::{Failure, keep_private, user_state};
 use crate::{
     client::{Client, Resume},
     clock::Clock,
@@ -32,7 +30,7 @@ struct Ticket {
 
 /// Where they are kept, if the user has a home.
 fn folder() -> Option<PathBuf> {
-    Some(user_folder("XDG_STATE_HOME", ".local/state")?.join("leasehold/sessions"))
+    Some(user_state()?.join("sessions"))
 }
 
 fn file(job_id: &str) -> Option<PathBuf> {
@@ -57,16 +55,8 @@ pub fn keep(job_id: &str, url: &str, client: &Client) -> Result<(), Failure> {
         until: now().saturating_add(window),
     };
     let text = serde_json::to_vec(&ticket).expect("a ticket is JSON");
-    let written = (|| {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        remove_old(&folder);
-        // Never seen half written.
-        let fresh = folder.join(format!(".{job_id}.{}", std::process::id()));
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?.write_all(&text)?;
-        fs::rename(&fresh, &file)
-    })();
-    written.map_err(|error| Failure::Other(anyhow::anyhow!("{}: {error}", file.display())))
+    remove_old(&folder);
+    keep_private(&file, &text).map_err(|error| Failure::Other(anyhow::anyhow!("{}: {error}", file.display())))
 }
 
 /// How to come back to the session that submitted a job to the host at `url`, if that was kept.

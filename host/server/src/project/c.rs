@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    BuildError, Progress, Work, io_error, manifest,
+    BuildError, Options, Progress, Work, io_error, manifest,
     tool::{Tool, tail},
 };
 
@@ -36,7 +36,7 @@ pub fn build(
     work: &Work<'_>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PathBuf, BuildError> {
-    let compiler = compiler(work)?;
+    let compiler = compiler(work.dir, work.scratch, work.options)?;
     let core = work.scratch.join("core.wasm");
     let mut command = compiler.command(work.dir);
     command.args(FLAGS).arg("-I").arg(work.sdk.dir.join("include")).args(LINKED);
@@ -62,27 +62,27 @@ fn words(said: &str) -> String {
 }
 
 /// Finds a compiler that works, with the arguments that have it make WebAssembly.
-fn compiler(work: &Work<'_>) -> Result<Tool, BuildError> {
+pub fn compiler(dir: &Path, scratch: &Path, options: &Options) -> Result<Tool, BuildError> {
     let zig = |zig: Tool| zig.named("zig").with(&["cc", "-target", "wasm32-wasi"]);
     // Of zig it is only asked whether it starts: it compiles its libc for its first program, for a minute.
-    let starts = |zig: &Tool| zig.ask(work.dir, ["version"]).is_some();
-    if let Some(own) = ZIGS.iter().flat_map(|name| work.own(name)).find(starts) {
+    let starts = |zig: &Tool| zig.ask(dir, ["version"]).is_some();
+    if let Some(own) = ZIGS.iter().flat_map(|name| Tool::own(name, dir)).find(starts) {
         return Ok(zig(own));
     }
-    let sdk = work.options.tools.wasi_sdk.iter().map(|sdk| Tool::new("clang", sdk.join("bin/clang")));
+    let sdk = options.tools.wasi_sdk.iter().map(|sdk| Tool::new("clang", sdk.join("bin/clang")));
     let mut complaint = None;
-    for clang in sdk.chain(CLANGS.iter().flat_map(|name| work.all(name))) {
+    for clang in sdk.chain(CLANGS.iter().flat_map(|name| Tool::all(name, dir, options))) {
         // The stack lies below the data, so that one that overflows traps.
         let clang = clang.named("clang").with(&["--target=wasm32-wasi", "-Wl,--stack-first"]);
-        match probe(&clang, work)? {
+        match probe(&clang, scratch)? {
             None => return Ok(clang),
             Some(said) => complaint = complaint.or(Some(said)),
         }
     }
-    if let Some(found) = ZIGS.iter().flat_map(|name| work.all(name)).find(starts) {
+    if let Some(found) = ZIGS.iter().flat_map(|name| Tool::all(name, dir, options)).find(starts) {
         return Ok(zig(found));
     }
-    let mut pythons = work.all("python3").map(|python| python.with(&["-m", "ziglang"]));
+    let mut pythons = Tool::all("python3", dir, options).map(|python| python.with(&["-m", "ziglang"]));
     if let Some(python) = pythons.find(starts) {
         return Ok(zig(python));
     }
@@ -94,12 +94,12 @@ fn compiler(work: &Work<'_>) -> Result<Tool, BuildError> {
 }
 
 /// Compiles a program that needs headers, a libc and a linker, and gives the last the compiler says if that fails.
-fn probe(clang: &Tool, work: &Work<'_>) -> Result<Option<String>, BuildError> {
-    let source = work.scratch.join("probe.c");
+fn probe(clang: &Tool, scratch: &Path) -> Result<Option<String>, BuildError> {
+    let source = scratch.join("probe.c");
     std::fs::write(&source, "#include <stdio.h>\nint main(void) { return puts(\"\") < 0; }\n")
-        .map_err(|source| io_error("write in", work.scratch, source))?;
-    let mut command = clang.command(work.scratch);
-    command.arg(&source).arg("-o").arg(work.scratch.join("probe.wasm"));
+        .map_err(|source| io_error("write in", scratch, source))?;
+    let mut command = clang.command(scratch);
+    command.arg(&source).arg("-o").arg(scratch.join("probe.wasm"));
     let output = match command.output() {
         Ok(output) => output,
         // A WASI SDK that is not where the variable says.

@@ -21,15 +21,28 @@ pub enum BuildError {
          (`leasehold new` writes a project to begin with)", .0.display()
     )]
     NoProject(PathBuf),
-    /// A folder of which it cannot be told what it is written in.
+    /// A folder with manifests none of which says that it is an agent's.
     #[error(
-        "{} holds {}, and none of them or more than one speaks of Leasehold: keep the agent in a folder with one of \
-         them", dir.display(), manifests.join(" and ")
+        "{} holds {}, and none of them speaks of Leasehold: write {}, or keep the agent in a folder of its own",
+        dir.display(), manifests.join(" and "), marks.join(" or ")
+    )]
+    Silent {
+        /// The folder.
+        dir: PathBuf,
+        /// The manifests in it.
+        manifests: Vec<&'static str>,
+        /// What would make each of them the agent's.
+        marks: Vec<&'static str>,
+    },
+    /// A folder with manifests of which more than one says that it is an agent's.
+    #[error(
+        "{} holds {}, which all speak of Leasehold: take the word out of those that are not the agent's (an agent.toml \
+         speaks by being there), or keep the agent in a folder of its own", dir.display(), manifests.join(" and ")
     )]
     Ambiguous {
         /// The folder.
         dir: PathBuf,
-        /// The manifests in it.
+        /// Those manifests.
         manifests: Vec<&'static str>,
     },
     /// A manifest that says something wrong, or leaves out what is needed.
@@ -51,20 +64,14 @@ pub enum BuildError {
     /// A package that is no component.
     #[error("package `{0}` makes no component: add `[lib]` with `crate-type = [\"cdylib\"]` to its Cargo.toml")]
     NoCdylib(String),
-    /// A package whose name cannot be an agent's.
-    #[error("`{0}` cannot be an agent's name: use a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit")]
-    Name(String),
-    /// A package whose version cannot be an agent's.
-    #[error("`{version}` cannot be the version of `{name}`: use letters, digits, `.`, `+`, `_` and `-`, such as 1.0.0")]
-    Version {
-        /// The agent.
-        name: String,
-        /// Its version.
-        version: String,
-    },
     /// Two packages that would be the same agent.
-    #[error("two of the projects are {0}: give one another name or version")]
-    Duplicate(String),
+    #[error("{} and {} are both {agent}: give one another name or version", manifests[0].display(), manifests[1].display())]
+    Duplicate {
+        /// The agent.
+        agent: String,
+        /// Who says so.
+        manifests: [PathBuf; 2],
+    },
     /// A program that is not installed.
     #[error("`{tool}` was not found: {advice}")]
     ToolMissing {

@@ -41,15 +41,41 @@ pub fn language(dir: &Path) -> Result<Language, BuildError> {
                 Language::C => true,
                 _ => fs::read_to_string(dir.join(file)).is_ok_and(|text| text.contains("leasehold")),
             };
-            let mut speaking = found.iter().filter(|(file, language)| speaks(*language, file));
-            match (speaking.next(), speaking.next()) {
-                (Some((_, language)), None) => Ok(*language),
+            let (speaking, silent): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|(file, language)| speaks(*language, file));
+            let dir = dir.to_owned();
+            match speaking[..] {
+                [(_, language)] => Ok(language),
+                [] => {
+                    let (manifests, marks) = silent.into_iter().map(|(file, language)| (file, mark(language))).unzip();
+                    Err(BuildError::Silent { dir, manifests, marks })
+                }
                 _ => {
-                    let manifests = found.iter().map(|(file, _)| *file).collect();
-                    Err(BuildError::Ambiguous { dir: dir.to_owned(), manifests })
+                    let manifests = speaking.into_iter().map(|(_, language)| of_agent(language)).collect();
+                    Err(BuildError::Ambiguous { dir, manifests })
                 }
             }
         }
+    }
+}
+
+/// The manifest that says an agent's name and version.
+pub fn of_agent(language: Language) -> &'static str {
+    match language {
+        Language::Rust => "Cargo.toml",
+        Language::Python => "pyproject.toml",
+        Language::JavaScript => "package.json",
+        Language::Go | Language::C => AGENT,
+    }
+}
+
+/// What makes a manifest the agent's, where there are several.
+fn mark(language: Language) -> &'static str {
+    match language {
+        Language::Rust => "`leasehold-agent` among the dependencies in Cargo.toml",
+        Language::Python => "`[tool.leasehold]` in pyproject.toml",
+        Language::JavaScript => "`@leasehold/agent` among the dependencies in package.json",
+        Language::Go | Language::C => "`name` and `version` in an agent.toml",
     }
 }
 
@@ -92,15 +118,18 @@ pub fn wrong(path: &Path, reason: &str) -> BuildError {
     BuildError::Manifest { path: path.to_owned(), reason: reason.to_owned() }
 }
 
-/// Sees that a name and a version can be an agent's (ARCP §7.5).
-pub fn check(name: &str, version: &str) -> Result<(), BuildError> {
-    if !registry::is_name(name) {
-        return Err(BuildError::Name(name.to_owned()));
-    }
-    if !registry::is_version(version) {
-        return Err(BuildError::Version { name: name.to_owned(), version: version.to_owned() });
-    }
-    Ok(())
+/// Sees that the name and the version that a manifest says can be an agent's (ARCP §7.5).
+pub fn check(manifest: &Path, name: &str, version: &str) -> Result<(), BuildError> {
+    let reason = if !registry::is_name(name) {
+        format!("`{name}` cannot be an agent's name: use a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit")
+    } else if !registry::is_version(version) {
+        format!(
+            "`{version}` cannot be the version of `{name}`: use letters, digits, `.`, `+`, `_` and `-`, such as 1.0.0"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(wrong(manifest, &reason))
 }
 
 /// Finds the files of patterns whose last part may hold `*`, in their order: `src/*.c`.
@@ -156,16 +185,39 @@ mod tests {
         use Language::*;
         type Files<'a> = &'a [(&'a str, &'a str)];
         let (own, other) = ("# leasehold", "");
-        let table: [(Files<'_>, Option<Language>); 9] = [
-            (&[("Cargo.toml", other)], Some(Rust)),
-            (&[("pyproject.toml", other)], Some(Python)),
-            (&[("package.json", other)], Some(JavaScript)),
-            (&[("go.mod", other), ("agent.toml", other)], Some(Go)),
-            (&[("agent.toml", other)], Some(C)),
-            (&[("Cargo.toml", own), ("package.json", other)], Some(Rust)),
-            (&[("go.mod", other), ("package.json", own)], Some(JavaScript)), // the tools of a project are written in Go
-            (&[("agent.toml", other), ("pyproject.toml", other)], Some(C)),
-            (&[("Cargo.toml", own), ("pyproject.toml", own)], None),
+        let table: [(Files<'_>, Result<Language, &[&str]>); 12] = [
+            (&[("Cargo.toml", other)], Ok(Rust)),
+            (&[("pyproject.toml", other)], Ok(Python)),
+            (&[("package.json", other)], Ok(JavaScript)),
+            (&[("go.mod", other), ("agent.toml", other)], Ok(Go)),
+            (&[("agent.toml", other)], Ok(C)),
+            (&[("Cargo.toml", own), ("package.json", other)], Ok(Rust)),
+            (&[("go.mod", other), ("package.json", own)], Ok(JavaScript)), // the tools of a project are written in Go
+            (&[("agent.toml", other), ("pyproject.toml", other)], Ok(C)),
+            (
+                &[("Cargo.toml", other), ("pyproject.toml", other)],
+                Err(&[
+                    "Cargo.toml and pyproject.toml, and none",
+                    "`leasehold-agent`",
+                    "or `[tool.leasehold]` in pyproject",
+                ]),
+            ),
+            (
+                &[("package.json", other), ("go.mod", other)],
+                Err(&[
+                    "package.json and go.mod, and none",
+                    "`@leasehold/agent`",
+                    "`name` and `version` in an agent.toml",
+                ]),
+            ),
+            (
+                &[("Cargo.toml", own), ("pyproject.toml", own), ("package.json", other)],
+                Err(&["Cargo.toml and pyproject.toml, which all speak"]),
+            ),
+            (
+                &[("package.json", own), ("go.mod", other), ("agent.toml", other)],
+                Err(&["package.json and agent.toml, which all speak"]),
+            ),
         ];
         for (files, expected) in table {
             let dir = tempfile::tempdir().unwrap();
@@ -173,7 +225,10 @@ mod tests {
                 fs::write(dir.path().join(file), text).unwrap();
             }
             let outcome = language(dir.path());
-            assert_eq!(outcome.as_ref().ok().copied(), expected, "{files:?}: {outcome:?}");
+            match (outcome.map_err(|error| error.to_string()), expected) {
+                (Err(said), Err(parts)) => parts.iter().for_each(|part| assert!(said.contains(part), "{part}: {said}")),
+                (outcome, expected) => assert_eq!(outcome.ok(), expected.ok(), "{files:?}"),
+            }
         }
     }
 

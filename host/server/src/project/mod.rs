@@ -30,7 +30,6 @@ mod tool;
 
 use std::{
     env, fs,
-    io::{self, Write},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -42,7 +41,10 @@ use sdk::Sdk;
 pub use sdk::{File, WIT};
 use tool::Tool;
 
-use crate::agents::audit::{AUDIT_SIZE_BYTES_MAX, Audit, audit};
+use crate::agents::{
+    audit::{AUDIT_SIZE_BYTES_MAX, Audit, audit},
+    folder,
+};
 
 /// What agents are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +195,13 @@ pub fn recognize(dir: &Path) -> Result<(PathBuf, Language), BuildError> {
     Ok((dir, language))
 }
 
+/// What a project in C would be compiled with as things are, if anything can: `clang` or `zig`.
+#[must_use]
+pub fn compiler_of_c(dir: &Path, options: &Options) -> Option<&'static str> {
+    let scratch = tempfile::tempdir().ok()?;
+    c::compiler(dir, scratch.path(), options).ok().map(|compiler| compiler.name)
+}
+
 /// Builds the agents in `dirs` and places their components.
 ///
 /// Folders of one cargo workspace are built with one call of cargo, in the
@@ -213,8 +222,9 @@ pub fn build(
         if projects.iter().any(|known| known.dir == project.dir) {
             continue;
         }
-        if projects.iter().any(|known| known.agent() == project.agent()) {
-            return Err(BuildError::Duplicate(project.agent()));
+        if let Some(known) = projects.iter().find(|known| known.agent() == project.agent()) {
+            let manifests = [known.manifest.clone(), project.manifest.clone()];
+            return Err(BuildError::Duplicate { agent: project.agent(), manifests });
         }
         projects.push(project);
     }
@@ -245,6 +255,8 @@ struct Project {
     version: String,
     /// Canonical, so that two names of one folder are one project.
     dir: PathBuf,
+    /// What says its name and version.
+    manifest: PathBuf,
     source: Source,
 }
 
@@ -283,16 +295,7 @@ struct Work<'a> {
 impl Work<'_> {
     /// Looks for a program: in the project's own tools first, then where everybody's are.
     fn find(&self, tool: &'static str) -> Option<Tool> {
-        self.all(tool).next()
-    }
-
-    fn all(&self, tool: &'static str) -> impl Iterator<Item = Tool> + use<> {
-        Tool::all(tool, self.dir, self.options)
-    }
-
-    /// The programs of a name among the project's own tools.
-    fn own(&self, tool: &'static str) -> impl Iterator<Item = Tool> + use<> {
-        Tool::own(tool, self.dir)
+        Tool::all(tool, self.dir, self.options).next()
     }
 
     /// The file that a build makes.
@@ -358,8 +361,9 @@ impl Project {
                 (agent.name, agent.version, Source::C(manifest::matching(&dir, &patterns)?))
             }
         };
-        manifest::check(&name, &version)?;
-        Ok(Self { name, version, dir, source })
+        let manifest = dir.join(manifest::of_agent(language));
+        manifest::check(&manifest, &name, &version)?;
+        Ok(Self { name, version, dir, manifest, source })
     }
 
     fn agent(&self) -> String {
@@ -400,29 +404,10 @@ fn place(
     let audit = audit(&bytes, options.size_bytes_max).map_err(|source| BuildError::Audit { name: name(), source })?;
     audit.check().map_err(|source| BuildError::Refused { name: name(), source })?;
     let path = options.out_dir.join(format!("{}.wasm", project.agent()));
-    write_at_once(&path, &bytes).map_err(|source| io_error("write", &path, source))?;
+    folder::place(&path, &bytes).map_err(|source| io_error("write", &path, source))?;
     let built = Built { name: name(), version: project.version.clone(), dir: project.dir.clone(), path, audit };
     progress(Progress::Built(&built));
     Ok(built)
-}
-
-/// Writes a file under another name and renames it, so that nobody opens half of it.
-fn write_at_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    // Not `.wasm`, or a watching host would take it for an agent.
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".part");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The host may run as another user than the one who builds.
-        builder.permissions(fs::Permissions::from_mode(0o644));
-    }
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 #[cfg(test)]

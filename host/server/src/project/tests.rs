@@ -163,13 +163,25 @@ fn a_folder_that_cannot_be_built_is_told_why() {
         ("empty/notes.txt", "is not a folder"),
         ("empty", "there is no Cargo.toml, pyproject.toml, package.json, go.mod or agent.toml in it"),
         ("agents", "name the folders of its agents (hello, Shouting)"),
-        ("agents/Shouting", "`Shouting` cannot be an agent's name"),
+        ("agents/Shouting", "agents/Shouting/Cargo.toml: `Shouting` cannot be an agent's name"),
     ];
     for (dir, expected) in table {
         let error = bench.build(&[dir]).expect_err(dir).to_string();
         assert!(error.contains(expected), "{dir}: {error}");
     }
     assert_eq!(bench.read("calls"), "");
+}
+
+#[test]
+fn two_projects_that_are_one_agent_are_named() {
+    let bench = Bench::new();
+    for dir in ["one", "two"] {
+        bench.write(&format!("{dir}/agent.py"), "");
+        bench.write(&format!("{dir}/pyproject.toml"), "[project]\nname = \"a\"\nversion = \"1\"\n");
+    }
+    let error = bench.build(&["one", "two"]).unwrap_err().to_string();
+    let [one, two] = ["one", "two"].map(|dir| bench.path(dir).join("pyproject.toml").display().to_string());
+    assert_eq!(error, format!("{one} and {two} are both a@1: give one another name or version"));
 }
 
 #[test]
@@ -414,13 +426,26 @@ fn a_manifest_that_says_too_little_is_told_why() {
             "[project]\nname = \"a\"\nversion = \"1\"\n[tool.leasehold]\nmodule = \"-h\"",
             "module: `-h`",
         ),
-        ("pyproject.toml", "[project]\nname = \"My_Agent\"\nversion = \"1\"", "`My_Agent` cannot be an agent's name"),
-        ("pyproject.toml", "[project]\nname = \"a\"\nversion = \"1 0\"", "`1 0` cannot be the version of `a`"),
+        (
+            "pyproject.toml",
+            "[project]\nname = \"My_Agent\"\nversion = \"1\"",
+            "pyproject.toml: `My_Agent` cannot be an agent's name",
+        ),
+        (
+            "pyproject.toml",
+            "[project]\nname = \"a\"\nversion = \"1 0\"",
+            "pyproject.toml: `1 0` cannot be the version of `a`",
+        ),
         ("package.json", "{}", "there is no `name`"),
         ("package.json", r#"{"name": "a", "version": "1"}"#, "there is no `main`"),
         ("package.json", r#"{"name": "a", "version": "1", "main": "a.ts"}"#, "there is no such file"),
         ("go.mod", "module a", "agent.toml: there is no such file"),
         ("agent.toml", "name = \"a\"", "missing field `version`"),
+        (
+            "agent.toml",
+            "name = \"a b\"\nversion = \"1\"\nsources = [\"agent.py\"]",
+            "agent.toml: `a b` cannot be an agent's name",
+        ),
         ("agent.toml", "name = \"a\"\nversion = \"1\"\nsources = [\"a.c\"]", "there is no file `a.c`"),
         ("agent.toml", "name = \"a\"\nversion = \"1\"\nsources = []", "sources: it names none"),
         ("agent.toml", "name = \"a\"\nversion = \"1\"\nsources = [\"../*.c\"]", "sources: `../*.c` is no path within"),

@@ -23,8 +23,12 @@ impl Lines {
             for part in piece.chunks(LINE_BYTES_MAX) {
                 let begun = self.begun(level);
                 begun.extend_from_slice(part);
-                if begun.ends_with(b"\n") || begun.len() >= LINE_BYTES_MAX {
+                if begun.ends_with(b"\n") {
                     self.end(level);
+                } else if begun.len() >= LINE_BYTES_MAX {
+                    let next = begun.split_off(whole_chars(begun));
+                    self.end(level);
+                    *self.begun(level) = next;
                 }
             }
         }
@@ -62,6 +66,11 @@ impl Lines {
             self.whole.push_back((level, text.to_owned()));
         }
     }
+}
+
+/// How many bytes come before a character that the end cuts in two, or that is none.
+fn whole_chars(bytes: &[u8]) -> usize {
+    bytes.len() - bytes.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len())
 }
 
 /// A bucket of lines that fills up by the second.
@@ -124,5 +133,30 @@ mod tests {
         }
         assert_eq!(texts, ["one", "two", "other", &LINE_BYTES_MAX.to_string(), "three", "x"]);
         assert_eq!(lines.bytes(), 0);
+    }
+
+    #[test]
+    fn a_line_is_cut_between_characters() {
+        for (character, before) in [("€", 0), ("€", 1), ("€", 2), ("😀", 1), ("😀", 3)] {
+            let text = format!("{}{}", "x".repeat(before), character.repeat(LINE_BYTES_MAX));
+            let mut lines = Lines::default();
+            // However it comes: a runtime writes when its buffer is full.
+            text.as_bytes().chunks(1000).for_each(|part| lines.print(Level::Info, part));
+            lines.finish();
+            let told: Vec<String> = std::iter::from_fn(|| lines.next()).map(|(_, line)| line).collect();
+            assert!(told.len() > 1 && told.iter().all(|line| line.len() < 2 * LINE_BYTES_MAX), "{character}");
+            assert_eq!(told.concat(), text, "{character} after {before}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_ends_all_the_same() {
+        let mut lines = Lines::default();
+        lines.print(Level::Info, &[0xff; 3 * LINE_BYTES_MAX]);
+        lines.print(Level::Info, "€".as_bytes().split_last().unwrap().1);
+        lines.finish();
+        let told: String = std::iter::from_fn(|| lines.next()).map(|(_, line)| line).collect();
+        // One mark for each byte, and one for a character that broke off.
+        assert_eq!(told, "\u{fffd}".repeat(3 * LINE_BYTES_MAX + 1));
     }
 }

@@ -580,9 +580,11 @@ fn not_an_object(offer: &Offer) -> ToolError {
 
 /// Holds an answer against its bound and the tool's own schema.
 fn fitting(source: &Source, offer: &Offer, answer: Value) -> Result<Value, ToolError> {
-    if answer.to_string().len() > source.answer_bytes_max {
+    let text = answer.to_string();
+    if text.len() > source.answer_bytes_max {
         return Err(ToolError::too_large(source.answer_bytes_max));
     }
+    Json::parse(text).map_err(|error| ToolError::failed(&format!("its answer: {error}")))?;
     if let Some(Err(mismatch)) = offer.output.as_ref().map(|schema| schema.check(&answer)) {
         let reason =
             format!("its answer does not fit its output schema at `{}`: {}", mismatch.pointer, mismatch.reason);

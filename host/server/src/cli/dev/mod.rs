@@ -11,7 +11,7 @@ mod sources;
 use std::{
     collections::BTreeSet,
     fs, io,
-    os::unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
+    os::unix::ffi::OsStrExt as _,
     path::{self, Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -25,16 +25,17 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use super::{
     Failure,
     agents::{self, is_chatter},
-    follow::{Interrupts, View, clean},
+    follow::{Interrupts, View},
     jobs::{self, JobArgs, OwnHost},
-    output, user_folder,
+    keep_private,
+    output::{self, clean},
+    user_state,
 };
 use crate::{
     agents::{audit::Digest, registry::Registry},
-    client::{Client, ClientError, ClientInfo, Frame, Submit},
+    client::{Client, ClientError, Frame, Submit},
     config::{self, MountMode},
     project::{self, Built, Progress},
-    transport,
 };
 
 /// How many files a line names that were saved at once, as by a change of branch.
@@ -75,9 +76,7 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
         made: Arc::default(),
         registry: Arc::clone(host.registry()),
     };
-    let (theirs, ours) = transport::memory();
-    let session = async {
-        let client = Client::open(ours, None, ClientInfo::default()).await?;
+    jobs::with_own(host, async |client| {
         let (lines, said) = mpsc::unbounded_channel();
         let building = Some(builder.start(None, lines.clone()));
         let interrupts = Interrupts::listen()?;
@@ -95,17 +94,8 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
             ending: false,
         };
         dev.run(interrupts, saved, said).await
-    };
-    let (outcome, ()) = tokio::join!(
-        async {
-            let outcome = session.await;
-            host.stop();
-            outcome
-        },
-        host.serve_one(theirs)
-    );
-    host.close().await;
-    outcome
+    })
+    .await
 }
 
 /// What is submitted, and to what kind of host: the flags of `run`, as they are kept.
@@ -124,9 +114,8 @@ struct Asked {
 
 /// Where the submission of a project is kept, if the user has a home.
 fn kept_for(dir: &Path) -> Option<PathBuf> {
-    let folder = user_folder("XDG_STATE_HOME", ".local/state")?.join("leasehold/dev");
-    let digest = Digest::of(dir.as_os_str().as_bytes()).to_string();
-    Some(folder.join(format!("{digest}.json")))
+    let digest = Digest::of(dir.as_os_str().as_bytes());
+    Some(user_state()?.join(format!("dev/{digest}.json")))
 }
 
 impl Asked {
@@ -172,15 +161,10 @@ impl Asked {
         Ok(asked)
     }
 
+    /// An input may hold what is for nobody else.
     fn keep(&self, file: &Path) -> io::Result<()> {
-        let folder = file.parent().unwrap_or(Path::new("."));
-        // An input may hold what is for nobody else.
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let text = serde_json::to_string_pretty(self).expect("what was JSON can be written as JSON");
-        let mut written = tempfile::NamedTempFile::new_in(folder)?;
-        io::Write::write_all(&mut written, format!("{text}\n").as_bytes())?;
-        written.persist(file)?;
-        Ok(())
+        keep_private(file, format!("{text}\n").as_bytes())
     }
 
     fn host(&self) -> Result<OwnHost, Failure> {
