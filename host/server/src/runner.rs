@@ -21,7 +21,8 @@ use leasehold_core::{
     protocol::{json::Json, status::Status},
     time::Timestamp,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use wasmtime::Store;
 
 use crate::{
     agents::registry::Agent,
@@ -269,10 +270,10 @@ impl Run {
         unreadable: &mut u32,
         spent: &mut Option<Spent>,
     ) -> Outcome {
-        let (tape, mut store) = self.stage(again);
+        let (tape, agent) = self.stage(again);
         let stop = tokio::select! {
             biased;
-            end = self.perform(&mut store, &tape) => Stop::Ran(end),
+            end = self.perform(&agent, &tape) => Stop::Ran(end),
             halt = tape.halted() => Stop::Halted(halt),
             never = holding(place, &tape) => match never {},
             () = self.after_cancel() => Stop::Cancelled,
@@ -280,6 +281,8 @@ impl Run {
             () = self.until(ends.lease_end) => Stop::LeaseExpired,
             error = self.journal.failed() => Stop::Journal(error),
         };
+        // Once it computes nowhere any more.
+        let mut store = agent.lock().await;
         // Before another run of it begins, or the job ends: what it had under way has begun what it will have begun.
         store.data_mut().stop_calls().await;
         let now = self.world.clock.now();
@@ -326,11 +329,11 @@ impl Run {
     ///
     /// One that computes for longer than `patience` after its last call is left at that: its host may have ended it there.
     pub async fn replay(self, until: Option<u64>, patience: Duration) -> Replayed {
-        let (tape, mut store) = self.stage(Some(Again::Offline { until }));
+        let (tape, agent) = self.stage(Some(Again::Offline { until }));
         let ended = tokio::select! {
             biased;
             ended = async {
-                let end = self.perform(&mut store, &tape).await;
+                let end = self.perform(&agent, &tape).await;
                 tape.finish().await;
                 Ok(end)
             } => ended,
@@ -341,8 +344,8 @@ impl Run {
         Replayed { calls, events, ended, recorded: end }
     }
 
-    /// Puts an agent and its tape together.
-    fn stage(&self, again: Option<Again>) -> (Arc<Tape>, wasmtime::Store<JobCtx>) {
+    /// Puts an agent and its tape together. Whoever runs the agent has its Store to itself meanwhile.
+    fn stage(&self, again: Option<Again>) -> (Arc<Tape>, Arc<Mutex<Store<JobCtx>>>) {
         let tape = Arc::new(self.tape(again));
         let context = JobCtx::new(
             Arc::clone(&self.world),
@@ -353,15 +356,19 @@ impl Run {
             Arc::clone(&tape),
         );
         let store = instance::store(&self.sandbox, &self.limits, context);
-        (tape, store)
+        (tape, Arc::new(Mutex::new(store)))
     }
 
     /// Runs the agent and says what its job comes to, if nothing else ends it.
-    async fn perform(&self, store: &mut wasmtime::Store<JobCtx>, tape: &Tape) -> End {
-        match instance::run(store, &self.agent.pre, self.accepted.input.as_str()).await {
+    async fn perform(&self, agent: &Arc<Mutex<Store<JobCtx>>>, tape: &Tape) -> End {
+        let (store, code, accepted) = (Arc::clone(agent), Arc::clone(&self.agent), Arc::clone(&self.accepted));
+        let ran = self.sandbox.lane().pace(async move {
+            instance::run(&mut *store.lock_owned().await, &code.pre, accepted.input.as_str()).await
+        });
+        match ran.await {
             Ran::Crashed(why) => failed(Status::Error, ErrorCode::InternalError, &why),
             Ran::Returned(Err(error)) => agent_error(&error),
-            Ran::Returned(Ok(text)) => self.success(text, store.data_mut().chunks(), tape).await,
+            Ran::Returned(Ok(text)) => self.success(text, agent.lock().await.data_mut().chunks(), tape).await,
         }
     }
 

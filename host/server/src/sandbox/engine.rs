@@ -12,7 +12,7 @@ use std::{
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
-use super::{inert_wasi, limits::Limits};
+use super::{inert_wasi, limits::Limits, pace::SlowLane};
 use crate::capability::{self, JobCtx};
 
 /// How often a busy agent gives its thread away.
@@ -23,10 +23,11 @@ const TICK: Duration = Duration::from_millis(10);
 const KEPT_BYTES: usize = 128 << 10;
 const KEPT_SLOTS: u32 = 64;
 
-/// An engine, everything an agent can be linked to, and the thread that counts time for it.
+/// An engine, everything an agent can be linked to, the thread that counts time for it, and those for long computing.
 pub struct Sandbox {
     engine: Engine,
     linker: Linker<JobCtx>,
+    lane: SlowLane,
     ticking: Arc<AtomicBool>,
 }
 
@@ -50,7 +51,7 @@ impl Sandbox {
                 engine.increment_epoch();
             }
         })?;
-        Ok(Self { engine, linker, ticking })
+        Ok(Self { engine, linker, lane: SlowLane::new()?, ticking })
     }
 
     /// The engine.
@@ -63,6 +64,12 @@ impl Sandbox {
     #[must_use]
     pub fn linker(&self) -> &Linker<JobCtx> {
         &self.linker
+    }
+
+    /// Where agents compute for long.
+    #[must_use]
+    pub fn lane(&self) -> &SlowLane {
+        &self.lane
     }
 }
 

@@ -7,3 +7,4 @@ pub mod engine;
 pub mod inert_wasi;
 pub mod instance;
 pub mod limits;
+pub mod pace;

@@ -1,0 +1,324 @@
+//! Who computes for long makes room for who does not.
+//!
+//! An agent runs where its job's task is polled, on the threads that serve everyone, as long as it computes little. One
+//! that has used up its credit is handed over, a slice at a time, to threads of low priority, where it takes turns with
+//! its like. So however many agents compute without end, the host answers, and an agent that has little to do is soon done.
+
+use std::{
+    future::Future,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures_util::{future::BoxFuture, task::AtomicWaker};
+use rustix::process::{getpriority_process, setpriority_process};
+use tokio::{runtime::Handle, sync::oneshot};
+
+/// How long an agent computes before it makes room.
+const CREDIT_MAX: Duration = Duration::from_millis(10);
+
+/// An agent that waits gets back its credit, so many times slower than it uses it.
+const EARNING_TIMES: u32 = 16;
+
+/// The priority of the threads of the slow lane: behind all others of this host, ahead of what is to run when nothing
+/// else does.
+const NICE: i32 = 10;
+
+type Turn = Box<dyn FnOnce() + Send>;
+
+/// The threads of low priority, one for each processor. They end with it.
+pub struct SlowLane {
+    turns: mpsc::Sender<Turn>,
+}
+
+impl SlowLane {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives none.
+    pub fn new() -> io::Result<Self> {
+        let (turns, queue) = mpsc::channel::<Turn>();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) {
+            let queue = Arc::clone(&queue);
+            thread::Builder::new().name("slow-lane".into()).spawn(move || {
+                // Of this thread only. Where it cannot be said, turns are all there is.
+                let _ = setpriority_process(None, getpriority_process(None).unwrap_or(0).max(NICE));
+                loop {
+                    let turn = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(turn) = turn else { return };
+                    turn();
+                }
+            })?;
+        }
+        Ok(Self { turns })
+    }
+
+    /// Runs an agent, and lets it compute for long only in this lane. To be polled on a Tokio runtime.
+    pub fn pace<T: Send + 'static>(&self, agent: impl Future<Output = T> + Send + 'static) -> Paced<T> {
+        self.pace_with(Credit(CREDIT_MAX), agent)
+    }
+
+    fn pace_with<T: Send + 'static>(
+        &self,
+        credit: Credit,
+        agent: impl Future<Output = T> + Send + 'static,
+    ) -> Paced<T> {
+        let alarm = Arc::new(Alarm { rung: AtomicBool::new(true), task: AtomicWaker::new() });
+        let waker = Waker::from(Arc::clone(&alarm));
+        let place = Place::Here(Box::pin(agent));
+        Paced { turns: self.turns.clone(), place, credit, idle_since: Instant::now(), alarm, waker }
+    }
+}
+
+/// How much longer an agent may compute before it makes room.
+#[derive(Debug)]
+struct Credit(Duration);
+
+impl Credit {
+    fn spend(&mut self, computed: Duration) {
+        self.0 = self.0.saturating_sub(computed);
+    }
+
+    fn earn(&mut self, waited: Duration) {
+        self.0 = self.0.saturating_add(waited / EARNING_TIMES).min(CREDIT_MAX);
+    }
+}
+
+/// A running agent that makes room when it computes for long.
+pub struct Paced<T> {
+    turns: mpsc::Sender<Turn>,
+    place: Place<T>,
+    credit: Credit,
+    /// Since when it has computed nothing; of use while it is here.
+    idle_since: Instant,
+    /// What wakes the agent, wherever it is.
+    alarm: Arc<Alarm>,
+    waker: Waker,
+}
+
+enum Place<T> {
+    Here(BoxFuture<'static, T>),
+    /// In the slow lane, from where it comes back after its turn.
+    Away(oneshot::Receiver<Back<T>>),
+    /// It is over.
+    Gone,
+}
+
+/// What comes back of a turn: the agent, how far it got, and how long it took.
+struct Back<T> {
+    agent: BoxFuture<'static, T>,
+    polled: thread::Result<Poll<T>>,
+    computed: Duration,
+}
+
+/// Keeps in mind that an agent was woken, also while it is away and nobody can poll it.
+struct Alarm {
+    rung: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.task.wake();
+    }
+}
+
+impl<T: Send + 'static> Future for Paced<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let this = self.get_mut();
+        this.alarm.task.register(context.waker());
+        loop {
+            match std::mem::replace(&mut this.place, Place::Gone) {
+                // What else its job waits for woke the task.
+                here @ Place::Here(_) if !this.alarm.rung.swap(false, Ordering::AcqRel) => {
+                    this.place = here;
+                    return Poll::Pending;
+                }
+                Place::Here(mut agent) => {
+                    this.credit.earn(this.idle_since.elapsed());
+                    if this.credit.0.is_zero() {
+                        this.place = Place::Away(this.hand_over(agent));
+                        continue;
+                    }
+                    let begun = Instant::now();
+                    let polled = agent.as_mut().poll(&mut Context::from_waker(&this.waker));
+                    this.idle_since = Instant::now();
+                    this.credit.spend(this.idle_since - begun);
+                    if polled.is_pending() {
+                        this.place = Place::Here(agent);
+                    }
+                    return polled;
+                }
+                Place::Away(mut back) => match Pin::new(&mut back).poll(context) {
+                    Poll::Pending => {
+                        this.place = Place::Away(back);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(Back { agent, polled, computed })) => match polled {
+                        Ok(Poll::Ready(output)) => return Poll::Ready(output),
+                        Ok(Poll::Pending) => {
+                            this.credit.spend(computed);
+                            this.idle_since = Instant::now();
+                            this.place = Place::Here(agent);
+                        }
+                        Err(panic) => resume_unwind(panic),
+                    },
+                    Poll::Ready(Err(_)) => unreachable!("every turn is taken, and its agent comes back"),
+                },
+                Place::Gone => unreachable!("an agent that is over is not polled"),
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static> Paced<T> {
+    /// Gives the agent a turn in the slow lane. If nobody waits for it when that is over, it is dropped there.
+    fn hand_over(&self, mut agent: BoxFuture<'static, T>) -> oneshot::Receiver<Back<T>> {
+        let (sender, receiver) = oneshot::channel();
+        let (runtime, waker) = (Handle::current(), self.waker.clone());
+        let turn = move || {
+            let _entered = runtime.enter();
+            if sender.is_closed() {
+                return drop(agent);
+            }
+            let begun = Instant::now();
+            // A panic belongs to the job, not to this thread.
+            let poll = || agent.as_mut().poll(&mut Context::from_waker(&waker));
+            let polled = catch_unwind(AssertUnwindSafe(poll));
+            let _ = sender.send(Back { agent, polled, computed: begun.elapsed() });
+        };
+        // The threads live as long as there is somebody who can send.
+        let _ = self.turns.send(Box::new(turn));
+        receiver
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spent() -> Credit {
+        Credit(Duration::ZERO)
+    }
+
+    fn lane() -> SlowLane {
+        SlowLane::new().unwrap()
+    }
+
+    fn here() -> bool {
+        thread::current().name() != Some("slow-lane")
+    }
+
+    #[test]
+    fn credit_is_spent_by_computing_and_comes_back_slower_up_to_where_it_was() {
+        let mut credit = Credit(CREDIT_MAX);
+        credit.spend(Duration::from_millis(7));
+        assert_eq!(credit.0, Duration::from_millis(3));
+        credit.earn(Duration::from_millis(32));
+        assert_eq!(credit.0, Duration::from_millis(5));
+        credit.spend(Duration::from_secs(1));
+        assert_eq!(credit.0, Duration::ZERO);
+        credit.earn(Duration::from_secs(1));
+        assert_eq!(credit.0, CREDIT_MAX);
+    }
+
+    /// Gives its thread away a few times, as an agent that computes does at every tick.
+    struct Busy {
+        turns: u32,
+        away: u32,
+    }
+
+    impl Future for Busy {
+        type Output = u32;
+
+        fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<u32> {
+            self.away += u32::from(!here());
+            if self.turns == 0 {
+                return Poll::Ready(self.away);
+            }
+            self.turns -= 1;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_computes_here_until_its_credit_is_spent_and_then_in_the_slow_lane() {
+        let lane = lane();
+        assert!(lane.pace(async { here() }).await);
+        let mut busy = lane.pace_with(spent(), Busy { turns: 1000, away: 0 });
+        // What it earns between two turns is next to nothing, and not what is tested.
+        let away = std::future::poll_fn(|context| {
+            busy.credit = spent();
+            busy.idle_since = Instant::now();
+            Pin::new(&mut busy).poll(context)
+        });
+        assert!(away.await >= 990);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whatever_wakes_an_agent_that_is_away_is_not_lost() {
+        let lane = lane();
+        for _ in 0..1000 {
+            let (sender, receiver) = oneshot::channel();
+            let agent = tokio::spawn(lane.pace_with(spent(), receiver));
+            tokio::spawn(async { sender.send(7) });
+            assert_eq!(agent.await.unwrap().unwrap(), 7);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_slow_lane_is_the_jobs_and_the_lane_goes_on() {
+        let lane = lane();
+        for _ in 0..8 {
+            let agent = lane.pace_with(spent(), async { panic!("of the agent") });
+            assert!(tokio::spawn(agent).await.unwrap_err().is_panic());
+        }
+        assert_eq!(lane.pace_with(spent(), async { 7 }).await, 7);
+    }
+
+    /// Says when it is dropped.
+    struct Dropped(Option<oneshot::Sender<()>>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            let _ = self.0.take().unwrap().send(());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_nobody_waits_for_any_more_is_dropped_after_its_turn() {
+        let lane = lane();
+        let (sender, receiver) = oneshot::channel();
+        let dropped = Dropped(Some(sender));
+        let mut agent = lane.pace_with(spent(), async move {
+            let _dropped = dropped;
+            std::future::pending::<()>().await;
+        });
+        std::future::poll_fn(|context| {
+            assert!(Pin::new(&mut agent).poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        drop(agent);
+        receiver.await.unwrap();
+    }
+}
