@@ -1,7 +1,7 @@
 //! ARCP §9.8: keys that are made for a job, and unmade with it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     io,
     net::SocketAddr,
@@ -16,7 +16,7 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use leasehold::{
     config::Config,
-    credentials::keeper::outstanding,
+    credentials::keeper::{CREDENTIALS, outstanding},
     journal,
     store::{Position, Store, memory::Memory},
     transport::websocket::{WebSocketConfig, connect},
@@ -27,6 +27,8 @@ use leasehold_tests::{
     host::{ALICE, BOB, Builder, token},
     http::post,
     mortal::{Death, Mortal},
+    raw::{self, hello},
+    shared_data_dir,
     upstream::{Asked, End, Reply, Upstream},
     within,
 };
@@ -270,6 +272,295 @@ async fn a_key_works_with_the_next_host_which_knows_what_it_has_spent() {
     assert_eq!((&again["job_id"], key_of(&again)), (&accepted["job_id"], key));
 }
 
+/// Whether a frame says that a key has a new value.
+fn is_rotation(frame: &Value) -> bool {
+    frame["payload"]["body"]["phase"] == "credential_rotated"
+}
+
+/// How long a key lasts here, and how long the one before it.
+const TURN: Duration = Duration::from_secs(100);
+const GRACE: Duration = Duration::from_secs(10);
+const ROTATED: &str = "rotate_after_sec = 100\nrotate_grace_sec = 10\n";
+const STEP: Duration = Duration::from_millis(100);
+const NOON: &str = "2026-05-13T12:00:00Z";
+
+/// A hello of a client that need not say anything for hours.
+fn quiet_hello(name: &str) -> Value {
+    let mut hello = hello(&token(name));
+    hello["capabilities"]["features"] =
+        json!(["cost.budget", "model.use", "provisioned_credentials", "subscribe", "result_chunk"]);
+    hello
+}
+
+async fn quiet(host: &TestHost, name: &str) -> RawClient {
+    let mut client = host.raw();
+    client.open_with(quiet_hello(name)).await;
+    client
+}
+
+/// ARCP §9.8.2, §14: told to who submitted the job and to nobody else, and the value before goes soon.
+#[tokio::test]
+async fn a_key_is_rotated_for_who_submitted_the_job_and_both_spend_one_budget() {
+    let upstream = Upstream::openai().await;
+    let settings = format!("[credentials.own]\n{ROTATED}{OWN}");
+    let host = with_keys(&upstream, &settings).at(NOON).start().await;
+    let address = host.serve().await;
+    let (mut client, mut other, mut bob) =
+        (quiet(&host, ALICE).await, quiet(&host, ALICE).await, quiet(&host, BOB).await);
+    let accepted = submit_once(&mut client, "USD:0.03").await.payload().clone();
+    let (first, job_id) = (key_of(&accepted), accepted["job_id"].as_str().unwrap().to_owned());
+    for watcher in [&mut other, &mut bob] {
+        watcher.request("job.subscribe", json!({ "job_id": job_id, "history": true })).await.outcome().unwrap();
+    }
+    host.advance(TURN);
+    let rotated = client.find(is_rotation).await["payload"]["body"].clone();
+    assert_eq!(rotated["id"], accepted["credentials"][0]["id"], "the id stays");
+    let second = rotated["value"].as_str().unwrap().to_owned();
+    assert_ne!(first, second);
+    for key in [&first, &second] {
+        assert_eq!(chat(address, key, "tier-fast/small").await.0, 200);
+    }
+    // The answer breaks off, so it costs what was held for it: the two have 0.015, and a call holds over 0.01.
+    upstream.answer(Reply::text(200, "{").ending(End::Broken));
+    assert_eq!(chat(address, &first, "tier-fast/small").await.0, 502);
+    assert_eq!(chat(address, &second, "tier-fast/small").await, (402, json!("budget_exhausted")));
+    // ARCP §7.2: whoever submits it again is given the newest, and told of those that come.
+    let mut again = quiet(&host, ALICE).await;
+    assert_eq!(key_of(submit_once(&mut again, "USD:0.03").await.payload()), second);
+
+    host.advance(GRACE);
+    let gone = async { while chat(address, &first, "tier-fast/small").await.0 != 401 {} };
+    within("the first key to be worth nothing", gone).await;
+    assert_eq!(chat(address, &second, "tier-fast/small").await.0, 402, "the second stays");
+    host.advance(TURN);
+    let third = client.find(is_rotation).await["payload"]["body"]["value"].clone();
+    assert_eq!(again.find(is_rotation).await["payload"]["body"]["value"], third);
+    host.advancing(STEP, cancel(&mut client, &job_id)).await;
+    assert_eq!(chat(address, third.as_str().unwrap(), "tier-fast/small").await.0, 401);
+    for watcher in [&mut other, &mut bob] {
+        let run = watcher.follow(&job_id).await;
+        assert!(run.events.iter().any(|frame| frame["payload"]["body"]["name"] == "cost.model.use"), "it watches");
+        let frames = run.events.iter().chain([&run.terminal]).map(Value::to_string).collect::<String>();
+        assert!(!frames.contains("credential_rotated"), "{frames}");
+        assert!([first.as_str(), &second, third.as_str().unwrap()].iter().all(|value| !frames.contains(value)));
+    }
+}
+
+/// ARCP §6.3, §9.8.2.
+#[tokio::test]
+async fn a_client_that_comes_back_is_told_the_newest_value_and_none_after_the_end() {
+    let upstream = Upstream::openai().await;
+    let settings = format!("[credentials.own]\n{ROTATED}{OWN}");
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let host = with_keys(&upstream, &settings).store(Arc::clone(&store)).at(NOON).start().await;
+    let (mut client, mut again) = (host.raw(), quiet(&host, ALICE).await);
+    let mut welcome = client.open_with(quiet_hello(ALICE)).await;
+    let accepted = submit_once(&mut client, "USD:0.03").await.payload().clone();
+    let job_id = accepted["job_id"].as_str().unwrap().to_owned();
+    submit_once(&mut again, "USD:0.03").await.outcome().unwrap();
+    client.disconnect().await;
+    let mut newest = Value::Null;
+    for _ in 0..2 {
+        host.advance(TURN);
+        newest = again.find(is_rotation).await["payload"]["body"]["value"].clone();
+        host.advance(GRACE);
+    }
+    let comes_back = async |welcome: &mut Value| {
+        let mut client = host.raw();
+        let resume = json!({ "session_id": welcome["session_id"], "resume_token": welcome["resume_token"],
+            "last_event_seq": 0 });
+        let mut hello = quiet_hello(ALICE);
+        hello["resume"] = resume;
+        *welcome = client.open_with(hello).await;
+        client
+    };
+    let mut client = comes_back(&mut welcome).await;
+    for _ in 0..2 {
+        assert_eq!(client.find(is_rotation).await["payload"]["body"]["value"], newest, "an older one is of no use");
+    }
+    host.advancing(STEP, cancel(&mut client, &job_id)).await;
+    all_revoked(&*store).await;
+    client.disconnect().await;
+    let mut client = comes_back(&mut welcome).await;
+    for _ in 0..2 {
+        let body = client.find(is_rotation).await["payload"]["body"].clone();
+        assert_eq!((&body["id"], body.get("value")), (&accepted["credentials"][0]["id"], None), "{body}");
+    }
+}
+
+/// ARCP §9.8.3, §9.6: of a key that is counted elsewhere, what it has spent is read before it goes.
+#[tokio::test]
+async fn keys_of_others_share_their_part_and_what_they_spent_is_what_the_job_spent() {
+    let upstream = Upstream::openai().await;
+    let (proxy, keys) = litellm().await;
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let settings = format!(
+        "[credentials.proxy]\n{ROTATED}[credentials.proxy.litellm]\nurl = \"{}\"\nadmin_key = \"{ADMIN}\"",
+        proxy.url()
+    );
+    let host = with_keys(&upstream, &settings).store(Arc::clone(&store)).at(NOON).start().await;
+    let mut client = quiet(&host, ALICE).await;
+    let accepted = begin(&mut client, lease("USD:1.00")).await;
+    let id = accepted["credentials"][0]["id"].as_str().unwrap().to_owned();
+    let next = format!("{id}-2");
+    let spends = |alias: &str, spent: f64| keys.lock().unwrap().get_mut(alias).unwrap().1 = spent;
+    let all = || keys.lock().unwrap().clone();
+    spends(&id, 0.1);
+    host.advance(TURN);
+    let rotated = client.find(is_rotation).await["payload"]["body"].clone();
+    assert_eq!((&rotated["id"], &rotated["value"]), (&json!(id), &json!(value_of(&next))));
+    assert_eq!(all(), [(id.clone(), (0.3, 0.1)), (next.clone(), (0.2, 0.0))].into(), "each has half of what is left");
+    spends(&id, 0.15);
+    host.advance(GRACE);
+    let settled = async {
+        while all() != [(next.clone(), (0.35, 0.0))].into() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the second key to have what the first left", settled).await;
+    spends(&next, 0.05);
+    let job_id = accepted["job_id"].as_str().unwrap().to_owned();
+    host.advancing(STEP, cancel(&mut client, &job_id)).await;
+    all_revoked(&*store).await;
+    assert!(all().is_empty());
+    let records = journal::page(&*store, job_id.parse().unwrap(), Position::ZERO).await.unwrap();
+    let Some((_, Record::Ended { spent: Some(spent), .. })) = records.last() else { panic!("{records:?}") };
+    assert_eq!(spent.0.values().next().unwrap().normalize().to_string(), "0.2", "0.15 and 0.05");
+}
+
+/// Submits a job that runs for long, or finds the one that was made before.
+async fn submit_once(client: &mut RawClient, budget: &str) -> raw::Reply {
+    let submit = client.submit("sleeper").input(json!({ "sec": 10_000_000 })).lease(lease(budget));
+    submit.key("once").reply().await
+}
+
+/// Whether a key has made way for the next, and that is written down.
+async fn was_retired(store: &dyn Store) -> bool {
+    for (stream, _) in store.streams(CREDENTIALS, None, 9).await.unwrap() {
+        let records = store.read(&stream, Position::ZERO, 99).await.unwrap();
+        if records.iter().any(|stored| String::from_utf8_lossy(&stored.bytes).contains("\"retired\"")) {
+            return true;
+        }
+    }
+    false
+}
+
+/// ARCP §9.8.2, §14: wherever a host dies, the next one leaves one key, which the client has, and afterwards none.
+#[tokio::test]
+async fn a_host_that_dies_in_a_rotation_leaves_no_key_behind_and_no_job_without_one() {
+    let upstream = Upstream::openai().await;
+    let mut deaths = (0..40).flat_map(|n| [Death::Before(n), Death::After(n)]);
+    let mut in_a_rotation = 0;
+    loop {
+        let death = deaths.next().expect("a life has an end");
+        let (proxy, keys) = litellm().await;
+        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let settings = format!(
+            "[credentials.proxy]\n{ROTATED}[credentials.proxy.litellm]\nurl = \"{}\"\nadmin_key = \"{ADMIN}\"",
+            proxy.url()
+        );
+        let builder = || with_keys(&upstream, &settings).rights(ALICE, &[], true).at(NOON);
+        let view = Mortal::of(&store, death);
+        let life = async {
+            let host = builder().store(Arc::clone(&view) as Arc<dyn Store>).start().await;
+            let mut client = quiet(&host, ALICE).await;
+            submit_once(&mut client, "USD:1.00").await.outcome().unwrap();
+            host.advance(TURN);
+            client.find(is_rotation).await;
+            host.advance(GRACE);
+            while !was_retired(&*store).await {
+                tokio::task::yield_now().await;
+            }
+        };
+        let survived = tokio::select! {
+            biased;
+            () = view.died() => false,
+            () = within("a life", life) => true,
+        };
+        in_a_rotation += u32::from(!survived && keys.lock().unwrap().keys().any(|alias| alias.ends_with("-2")));
+        view.kill();
+
+        // The clock of the next one stands where that of the first did.
+        let next = builder().store(Arc::clone(&store)).start().await;
+        next.advance(TURN);
+        let mut client = quiet(&next, ALICE).await;
+        let accepted = submit_once(&mut client, "USD:1.00").await.payload().clone();
+        let one = async {
+            loop {
+                let aliases: Vec<String> = keys.lock().unwrap().keys().cloned().collect();
+                if let [alias] = &aliases[..]
+                    && let again = submit_once(&mut client, "USD:1.00").await.payload().clone()
+                    && key_of(&again) == value_of(alias)
+                    && outstanding(&*store).await.unwrap().len() == 1
+                {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        next.advancing(STEP, one).await;
+        let job_id = accepted["job_id"].as_str().unwrap().to_owned();
+        next.advancing(STEP, cancel(&mut client, &job_id)).await;
+        next.advancing(STEP, all_revoked(&*store)).await;
+        assert!(keys.lock().unwrap().is_empty(), "{death:?}");
+        if survived {
+            break;
+        }
+    }
+    assert!(in_a_rotation > 4, "{in_a_rotation}");
+}
+
+/// ARCP §10, §9.8.2: nobody reads the acceptance of a delegated job, so there is nobody to give a key to.
+#[tokio::test]
+async fn a_delegated_job_is_given_no_key() {
+    let upstream = Upstream::openai().await;
+    let (proxy, _keys) = litellm().await;
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let ceiling = json!({ "agent.delegate": ["*"], "model.use": ["**"], "cost.budget": ["USD:10"] });
+    let host = with_litellm(&upstream, &proxy).policy(ALICE, ceiling).store(Arc::clone(&store)).start().await;
+    let mut client = host.session().await;
+    let lease = json!({ "agent.delegate": ["echo"], "model.use": ["tier-fast/*"], "cost.budget": ["USD:1.00"] });
+    let task = json!({ "call": "delegate", "agent": "echo", "input": 7,
+        "lease": { "model.use": ["tier-fast/*"], "cost.budget": ["USD:0.10"] } });
+    let steps = json!({ "do": "steps", "steps": [{ "do": "calls", "start": [task] }] });
+    let run = client.submit("hostile").input(steps).lease(lease).run().await;
+    assert_eq!(run.result().unwrap()[0]["ok"][0]["ok"], json!(7), "{run:?}");
+    let child = run.bodies("delegate").pop().unwrap()["child_job_id"].as_str().unwrap().to_owned();
+    let accepted = journal::accepted(&*store, &journal::stream(child.parse().unwrap())).await.unwrap().unwrap();
+    assert!(accepted.parent.is_some() && accepted.credentials.is_empty(), "{accepted:?}");
+    let made = proxy.asked().into_iter().filter(|asked| asked.line == "POST /key/generate");
+    let of: Vec<Value> = made.map(|asked| asked.body["metadata"]["job_id"].clone()).collect();
+    assert_eq!(of, [json!(run.job_id())], "one key, of the job that was submitted");
+}
+
+/// ARCP §9.8.2: a value that the host has lost is replaced when it starts again.
+#[tokio::test]
+async fn a_value_that_a_restart_has_lost_is_replaced() {
+    let upstream = Upstream::openai().await;
+    let (proxy, keys) = litellm().await;
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let view = Mortal::of(&store, Death::Never);
+    let host = with_litellm(&upstream, &proxy).at(NOON).store(Arc::clone(&view) as Arc<dyn Store>).start().await;
+    let mut client = quiet(&host, ALICE).await;
+    let accepted = begin(&mut client, lease("USD:1.00")).await;
+    let id = accepted["credentials"][0]["id"].as_str().unwrap().to_owned();
+    let sealed = shared_data_dir().join("credentials").join(&id);
+    view.kill();
+    drop((client, host));
+    std::fs::remove_file(sealed).unwrap();
+
+    let next = with_litellm(&upstream, &proxy).at(NOON).store(Arc::clone(&store)).start().await;
+    let one = async {
+        while keys.lock().unwrap().keys().collect::<Vec<_>>() != [&format!("{id}-2")] {
+            tokio::task::yield_now().await;
+        }
+    };
+    next.advancing(Duration::from_secs(1), one).await;
+    let job_id = accepted["job_id"].as_str().unwrap();
+    let told = journal::page(&*store, job_id.parse().unwrap(), Position::ZERO).await.unwrap();
+    assert_eq!(told.iter().filter(|(_, record)| matches!(record, Record::Rotated { .. })).count(), 1, "{told:?}");
+}
+
 /// ARCP §7.6, §14: "not logged, not echoed to subscribers".
 #[tokio::test]
 async fn the_value_of_a_key_is_nowhere_but_in_the_acceptance() {
@@ -308,7 +599,9 @@ async fn the_value_of_a_key_is_nowhere_but_in_the_acceptance() {
     let own = values.iter().find(|value| value.starts_with("lhk_")).unwrap();
     assert_eq!(chat(address, own, "tier-fast/small").await.0, 200);
     // One that LiteLLM answers with the key itself.
-    proxy.answer(Reply::text(400, &values.concat()));
+    for _ in ["what it has spent", "that it is deleted"] {
+        proxy.answer(Reply::text(400, &values.concat()));
+    }
     let run = cancel(&mut client, &job_id).await;
     seen.extend(run.events.into_iter().chain([run.terminal]));
     for watcher in [&mut other, &mut bob] {
@@ -386,14 +679,17 @@ impl io::Write for Log {
     }
 }
 
-/// The key API of a LiteLLM proxy, and the aliases of the keys it has.
-async fn litellm() -> (Upstream, Arc<Mutex<BTreeSet<String>>>) {
+/// The keys of a LiteLLM proxy by their aliases: what each may spend, and what it has spent.
+type Proxied = Arc<Mutex<BTreeMap<String, (f64, f64)>>>;
+
+/// The key API of a LiteLLM proxy, and the keys it has.
+async fn litellm() -> (Upstream, Proxied) {
     litellm_unless(Arc::default()).await
 }
 
 /// The same, which is not there while `down` says so.
-async fn litellm_unless(down: Arc<AtomicBool>) -> (Upstream, Arc<Mutex<BTreeSet<String>>>) {
-    let keys = Arc::new(Mutex::new(BTreeSet::new()));
+async fn litellm_unless(down: Arc<AtomicBool>) -> (Upstream, Proxied) {
+    let keys = Proxied::default();
     let kept = Arc::clone(&keys);
     let upstream = Upstream::start(move |asked| match down.load(Ordering::SeqCst) {
         true => Reply::text(500, "no connection to the database"),
@@ -402,21 +698,38 @@ async fn litellm_unless(down: Arc<AtomicBool>) -> (Upstream, Arc<Mutex<BTreeSet<
     (upstream.await, keys)
 }
 
-fn answer(asked: &Asked, keys: &mut BTreeSet<String>) -> Reply {
+fn answer(asked: &Asked, keys: &mut BTreeMap<String, (f64, f64)>) -> Reply {
     assert_eq!(asked.header("authorization"), Some(&*format!("Bearer {ADMIN}")));
     match asked.line.as_str() {
         "GET /v1/models" => Reply::json(200, &json!({ "data": [{ "id": "tier-fast/small" }] })),
         "POST /key/generate" => {
             let alias = asked.body["key_alias"].as_str().unwrap();
-            keys.insert(alias.to_owned());
-            // Nothing in it can be told from what is known of the key.
-            let digits: String = alias.bytes().rev().map(|byte| format!("{:02x}", byte ^ 0x5a)).collect();
-            Reply::json(200, &json!({ "key": format!("sk-{digits}") }))
+            let fresh = keys.insert(alias.to_owned(), (asked.body["max_budget"].as_f64().unwrap_or(f64::MAX), 0.0));
+            assert!(fresh.is_none(), "no two keys have one alias");
+            Reply::json(200, &json!({ "key": value_of(alias) }))
+        }
+        "POST /key/update" => {
+            let alias = asked.body["key"].as_str().unwrap().trim_start_matches("digest of ");
+            keys.get_mut(alias).unwrap().0 = asked.body["max_budget"].as_f64().unwrap();
+            Reply::json(200, &json!({ "key": asked.body["key"] }))
+        }
+        line if line.starts_with("GET /key/list?key_alias=") => {
+            let found = keys.iter().filter(|(alias, _)| line.contains(&format!("={alias}&")));
+            let shown = found.map(|(alias, (_, spend))| {
+                json!({ "token": format!("digest of {alias}"), "key_alias": alias, "spend": spend })
+            });
+            Reply::json(200, &json!({ "keys": shown.collect::<Vec<_>>(), "total_count": 1 }))
         }
         "POST /key/delete" => {
-            keys.retain(|alias| asked.body["key_aliases"][0] != **alias);
+            keys.retain(|alias, _| asked.body["key_aliases"][0] != **alias);
             Reply::json(200, &json!({ "deleted_keys": asked.body["key_aliases"] }))
         }
         line => Reply::json(404, &json!({ "detail": line })),
     }
+}
+
+/// Nothing in it can be told from what is known of the key.
+fn value_of(alias: &str) -> String {
+    let digits: String = alias.bytes().rev().map(|byte| format!("{:02x}", byte ^ 0x5a)).collect();
+    format!("sk-{digits}")
 }

@@ -1,13 +1,20 @@
-//! A token is used and never written down.
+//! A token is used and never written down, and neither is a key of a job.
 
 use std::{
-    io,
+    fs, io,
+    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use leasehold::{secrets::SecretSource, transport::websocket};
 use leasehold_core::secret::Secret;
-use leasehold_tests::{RawClient, TestHost, within};
+use leasehold_tests::{
+    RawClient, TestHost,
+    host::{ALICE, BOB, token},
+    program::{Serve, run},
+    raw::hello,
+    within,
+};
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -140,4 +147,117 @@ async fn a_token_is_in_no_log_no_file_and_no_answer() {
     host.stop().await;
     assert!(LINES.load(Ordering::Relaxed) > 20, "the log was watched");
     assert_eq!(*LEAKS.lock().expect("nobody panics with it"), Vec::<String>::new());
+}
+
+/// Makes keys that are counted, and notes which of them it is to revoke.
+const MAKER: &str = r#"
+asked=$(cat)
+case "$asked" in
+*'"issue"'*)
+    echo >> "$0.made"
+    printf '{"value": "sk-minted-%s-secret", "endpoint": "https://a.test/v1"}\n' "$(wc -l < "$0.made" | tr -d ' ')" ;;
+*) echo "$asked" >> "$0.revoked"; echo '{}' ;;
+esac
+"#;
+
+/// What every value begins with.
+const MINTED: &str = "sk-minted-";
+
+/// ARCP §14, §9.8.2: a key that is rotated because a real host was killed and its value lost is shown to its client, and is
+/// in nothing that anybody can print, export or read.
+#[tokio::test]
+async fn a_key_of_a_job_and_the_one_after_it_are_in_no_file_no_export_and_no_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let [maker, settings, data] = ["maker", "leasehold.toml", "data"].map(|name| dir.path().join(name));
+    fs::write(&maker, MAKER).unwrap();
+    let text = format!(
+        "[policy.alice.lease]\n\"model.use\" = [\"**\"]\n[policy.bob]\nobserves = [\"alice\"]\n\
+         [upstreams.main]\nurl = \"http://127.0.0.1:9/v1\"\n[models.small]\nupstream = \"main\"\n\
+         [credentials.mine]\ncommand.command = [\"sh\", \"{}\"]\n",
+        maker.display()
+    );
+    fs::write(&settings, text).unwrap();
+    let settings = settings.display().to_string();
+    let serve = async || Serve::on(&data).await.args(["--config", &settings, "--log", "trace"]);
+    let connect = async |url: &str| {
+        let transport = within("a connection", websocket::connect(url, &websocket::WebSocketConfig::default())).await;
+        RawClient::new(transport.expect("the host listens"))
+    };
+    let submit = async |client: &mut RawClient| {
+        let submit = client.submit("sleeper").input(json!({ "sec": 1000 })).lease(json!({ "model.use": ["small"] }));
+        submit.key("once").reply().await.payload().clone()
+    };
+
+    let host = serve().await.start().await;
+    let url = host.url.clone();
+    let mut client = connect(&url).await;
+    let welcome = client.open(&token(ALICE)).await;
+    let accepted = submit(&mut client).await;
+    assert_eq!(accepted["credentials"][0]["value"], "sk-minted-1-secret", "{accepted}");
+    let (job, id) = (accepted["job_id"].as_str().unwrap(), accepted["credentials"][0]["id"].as_str().unwrap());
+    let killed = host.kill().await;
+    for sealed in fs::read_dir(data.join("credentials")).unwrap() {
+        fs::remove_file(sealed.unwrap().path()).unwrap();
+    }
+
+    let host = serve().await.in_place_of(&url).start().await;
+    let mut client = connect(&url).await;
+    let mut returning = hello(&token(ALICE));
+    returning["resume"] = json!({
+        "session_id": welcome["session_id"], "resume_token": welcome["resume_token"], "last_event_seq": 0,
+    });
+    client.open_with(returning).await;
+    let rotated = client.find(|frame| frame["payload"]["body"]["phase"] == "credential_rotated").await;
+    let rotated = &rotated["payload"]["body"];
+    assert_eq!((&rotated["id"], &rotated["value"]), (&json!(id), &json!("sk-minted-2-secret")));
+    let mut bob = connect(&url).await;
+    bob.open(&token(BOB)).await;
+    bob.request("job.subscribe", json!({ "job_id": job, "history": true })).await.outcome().unwrap();
+    let listed = bob.request("session.list_jobs", json!({})).await.payload().to_string();
+    let at = data.display().to_string();
+    let mut said = vec![run(["credentials", "--json", "--data", &at]).await.exits(0).stdout];
+    assert!(said[0].contains(id), "{said:?}");
+    assert_eq!(submit(&mut client).await["credentials"][0]["value"], "sk-minted-2-secret");
+    client.request("job.cancel", json!({ "job_id": job })).await.outcome().unwrap();
+    client.follow(job).await;
+    let watched = bob.follow(job).await;
+    let gone = async { while !run(["credentials", "--data", &at]).await.exits(0).stdout.is_empty() {} };
+    within("all keys to be revoked", gone).await;
+    let revoked = fs::read_to_string(dir.path().join("maker.revoked")).unwrap();
+    assert!(revoked.contains(&format!("{id}\"")) && revoked.contains(&format!("{id}-2\"")), "{revoked}");
+
+    let audit = dir.path().join("job.audit").display().to_string();
+    said.push(run(["audit", "export", job, "--data", &at, "-o", &audit]).await.exits(0).stdout);
+    for what in [&["journal"][..], &["journal", "--json"], &["replay"], &["replay", "--json"]] {
+        let outcome = run([&[what[0], job, "--data", &at], &what[1..]].concat()).await;
+        assert!(!outcome.stdout.is_empty(), "{what:?}: {outcome:?}");
+        said.push(format!("{}{}", outcome.stdout, outcome.stderr));
+    }
+    assert!(said.concat().contains("rotated"), "the journal was printed");
+    assert!(fs::read_to_string(&audit).unwrap().contains("rotated"), "and exported");
+    let stopped = host.terminate().await;
+    assert!(stopped.stderr.contains("a key was rotated"), "the log is there: {}", stopped.stderr);
+    for outcome in [killed, stopped] {
+        said.extend([outcome.stdout, outcome.stderr]);
+    }
+    said.extend([listed, format!("{watched:?}")]);
+    let said = said.concat();
+    assert_without(&said, MINTED, "what was printed");
+    assert!(!said.contains("credential_rotated"), "a watcher is told nothing of it");
+    files_without(dir.path(), MINTED);
+}
+
+/// Fails if a file in a folder, or in one within it, holds `needle`. The script that makes it up may.
+fn files_without(folder: &Path, needle: &str) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        match entry.path() {
+            path if path.ends_with("maker") => {}
+            // Agents, which are the same wherever they run.
+            path if path.ends_with("compiled") => {}
+            path if path.is_dir() => files_without(&path, needle),
+            path => {
+                assert_without(&String::from_utf8_lossy(&fs::read(&path).unwrap()), needle, &path.display().to_string())
+            }
+        }
+    }
 }

@@ -52,6 +52,14 @@ fn answer(asked: &Asked, keys: &mut BTreeSet<String>) -> Reply {
             }
             Reply::json(200, &json!({ "key": format!("sk-virt-{alias}"), "key_alias": alias, "expires": "…" }))
         }
+        line if line.starts_with("GET /key/list?") => {
+            let full = line.contains("return_full_object=true");
+            let known = keys.iter().filter(|alias| full && line.contains(&format!("key_alias={alias}")));
+            let shown =
+                known.map(|alias| json!({ "token": format!("#{alias}"), "key_alias": alias, "spend": 1.25e-5 }));
+            Reply::json(200, &json!({ "keys": shown.collect::<Vec<_>>() }))
+        }
+        "POST /key/update" => Reply::json(200, &json!({ "key": asked.body["key"] })),
         "POST /key/delete" => {
             let aliases = asked.body["key_aliases"].as_array().unwrap();
             let deleted = aliases.iter().filter(|alias| keys.remove(alias.as_str().unwrap())).count();
@@ -112,6 +120,34 @@ async fn a_key_of_litellm_carries_what_the_lease_says_and_is_deleted_by_its_id()
         within("a revocation", proxy.revoke("cred_1")).await.unwrap(); // what is gone is revoked
     }
     assert!(keys.lock().unwrap().is_empty());
+}
+
+/// ARCP §9.6, §9.8.2.
+#[tokio::test]
+async fn litellm_tells_what_a_key_has_spent_and_is_told_what_it_may() {
+    let (upstream, _) = litellm().await;
+    let proxy = proxy(&upstream);
+    let facts = facts(&["tier-fast/*"], &["USD:5.00"], None);
+    within("a key", proxy.issue(NOW, "cred_1", &facts)).await.unwrap();
+    let spent = within("an answer", proxy.spent("cred_1")).await.unwrap().unwrap();
+    let told: Vec<String> = spent.iter().map(|(currency, value)| format!("{currency}:{value}")).collect();
+    assert_eq!(told, ["USD:0.0000125"]);
+    assert_eq!(within("an answer", proxy.spent("cred_2")).await, Ok(None), "it has no such key");
+    within("an answer", proxy.bound("cred_1", &spent)).await.unwrap();
+    let sent = upstream.asked().pop().unwrap();
+    assert_eq!((sent.line.as_str(), &sent.body["key"]), ("POST /key/update", &json!("#cred_1")));
+    assert_eq!(sent.body["max_budget"], json!(0.0000125));
+    assert!(matches!(within("an answer", proxy.bound("cred_2", &spent)).await, Err(ProvisionError::Refused(_))));
+    for (reply, expected) in [
+        (Reply::json(500, &json!({})), Err(ProvisionError::Unreachable("status 500".into()))),
+        (Reply::json(200, &json!({})), Err(ProvisionError::Broken("no list of keys".into()))),
+        // Somebody else's, whose alias holds this one.
+        (Reply::json(200, &json!({ "keys": [{ "token": "#", "key_alias": "cred_11", "spend": 2.0 }] })), Ok(None)),
+        (Reply::json(200, &json!({ "keys": [{ "token": "#", "key_alias": "cred_1", "spend": -2.0 }] })), Ok(None)),
+    ] {
+        upstream.answer(reply);
+        assert_eq!(within("an answer", proxy.spent("cred_1")).await, expected);
+    }
 }
 
 #[tokio::test]
@@ -200,6 +236,22 @@ async fn a_command_is_asked_in_json_and_answers_so() {
     );
     within("a revocation", minting.revoke("cred_1")).await.unwrap();
     assert_eq!(asked(), json!({ "action": "revoke", "id": "cred_1" }));
+    let one = facts.budget.clone();
+    within("a bound", minting.bound("cred_1", &one)).await.unwrap();
+    assert_eq!(asked(), json!({ "action": "bound", "id": "cred_1", "cost.budget": ["USD:1", "credits:3"] }));
+    for (answer, spent) in [
+        (r#"{"cost.budget":["USD:1","credits:3"]}"#, Ok(Some(one))),
+        ("{}", Ok(None)),
+        (r#"{"cost.budget":["1"]}"#, Err(())),
+        (r#"{"cost.budget":"USD:1"}"#, Err(())),
+        ("sk-9", Err(())),
+    ] {
+        let minting = command(dir.path(), &format!("echo '{answer}'"), "");
+        let told = within("an answer", minting.spent("cred_1")).await;
+        assert!(told.as_ref().err().is_none_or(|error| !error.to_string().contains("sk-9")));
+        assert_eq!(told.map_err(drop), spent, "{answer}");
+    }
+    assert_eq!(asked(), json!({ "action": "spent", "id": "cred_1" }));
 }
 
 #[tokio::test]
@@ -223,6 +275,24 @@ async fn a_command_that_fails_is_said_to_and_shows_nothing() {
     }
     let nobody = made("[command]\ncommand = [\"/nowhere/at/all\"]");
     assert!(matches!(nobody.revoke("cred_1").await, Err(ProvisionError::Unreachable(_))));
+}
+
+/// Each row is how long a key lasts, and how long the one before it.
+#[test]
+fn a_key_lasts_longer_than_the_one_before_it_and_neither_for_ever() {
+    for (after, grace, named) in [
+        ("10", "1", None),
+        ("2592000", "2591999", None),
+        ("9", "1", Some("`rotate_after_sec` is 9, and must be 10 to 2592000")),
+        ("2592001", "1", Some("`rotate_after_sec` is 2592001")),
+        ("60", "60", Some("must be more than `rotate_grace_sec`, 60")),
+        ("60", "0", Some("`rotate_grace_sec` is 0, and must be 1 to 2592000")),
+    ] {
+        let text = format!("rotate_after_sec = {after}\nrotate_grace_sec = {grace}\n[gateway]");
+        let error = toml::from_str::<CredentialEntry>(&text).err().map(|error| error.to_string());
+        assert_eq!(error.is_some(), named.is_some(), "{text}: {error:?}");
+        assert!(named.is_none_or(|named| error.is_some_and(|error| error.contains(named))), "{text}");
+    }
 }
 
 #[test]

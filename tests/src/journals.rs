@@ -149,7 +149,8 @@ impl Past {
                 Record::Concluded(concluded) => under_way.remove(&concluded.call),
                 Record::Ended { .. } => n + 1 == self.records.len(),
                 Record::Stopped { .. } | Record::Observed(_) => true,
-                Record::Event { .. } | Record::Aside { .. } | Record::Cancelling { .. } => true,
+                Record::Event { .. } | Record::Aside { .. } | Record::Rotated { .. } => true,
+                Record::Cancelling { .. } => true,
             };
             let first = n != 0 || matches!(record, Record::Accepted(_));
             assert!(fits && first, "record {n} of {}, {record:?}, is out of place in {:#?}", self.job_id, self.records);

@@ -14,14 +14,14 @@ use std::{
 
 use leasehold_core::{
     error::{ErrorCode, Refusal},
-    id::{JobId, Principal, ResultId, SessionId, Ulid},
-    job::record::{Accepted, Called, End, Outcome, Record, Seed},
-    lease::{Authority, Lease},
+    id::{CredentialId, JobId, Principal, ResultId, SessionId, Ulid},
+    job::record::{Accepted, Called, End, Granted, Outcome, Record, Seed},
+    lease::{Authority, Lease, amount::Budget},
     protocol::{
         client::decode,
         dialect,
         event::{Encoding, Event, Level},
-        feature::Features,
+        feature::{Feature, Features},
         json::Json,
         server::{JobSummary, ServerMessage, Stamp},
         status::Status,
@@ -134,8 +134,11 @@ fn whatever_happens_a_client_that_watches_is_told_one_stream() {
     hold(vec![features()], prop::collection::vec(watching_step(), 0..120));
 }
 
+/// The feature of keys that are made for a job (ARCP §9.8).
+const KEYS: &str = "provisioned_credentials";
+
 fn features() -> Vec<String> {
-    ["ack", "result_chunk", "progress", "subscribe"].map(str::to_owned).to_vec()
+    ["ack", "result_chunk", "progress", "subscribe", KEYS].map(str::to_owned).to_vec()
 }
 
 fn hold(features: Vec<Vec<String>>, steps: impl Strategy<Value = Vec<Step>>) {
@@ -218,7 +221,7 @@ impl World {
             settle_after: Duration::ZERO,
             followed_max: usize::MAX,
             lag_max: LAG_MAX,
-            features: Vec::new(),
+            features: vec![Feature::ProvisionedCredentials],
         };
         let mut world = Self {
             session: Session::new(config.clone(), NOW, None),
@@ -332,7 +335,7 @@ impl World {
 
     fn begin_foreign(&mut self) {
         let session_id = SessionId::new(Ulid::from_parts(0, 2));
-        let accepted = Accepted { session_id, ..accepted(self.jobs.len() as u128 + 1, "f", 1, None) };
+        let accepted = Accepted { session_id, ..self.accepted("f", 1, None) };
         let records = vec![(1, Record::Accepted(Box::new(accepted.clone())))];
         self.jobs.push(Job { accepted, records, disowned: false, foreign: true });
     }
@@ -378,10 +381,19 @@ impl World {
 
     fn accept(&mut self, submission: &Submission, disowned: bool) -> Accepted {
         let Submission { request, ordinal, first_seq, .. } = submission;
-        let accepted = accepted(self.jobs.len() as u128 + 1, request, *ordinal, *first_seq);
+        let accepted = self.accepted(request, *ordinal, *first_seq);
         let records = vec![(1, Record::Accepted(Box::new(accepted.clone())))];
         self.jobs.push(Job { accepted: accepted.clone(), records, disowned, foreign: false });
         accepted
+    }
+
+    /// The next job. Whoever knows of keys is given one.
+    fn accepted(&self, request: &str, ordinal: u64, first_seq: Option<u64>) -> Accepted {
+        let accepted = accepted(self.jobs.len() as u128 + 1, request, ordinal, first_seq);
+        let (id, budget) = (CredentialId::new(accepted.job_id.ulid()), Budget::new());
+        let granted = Granted { id, provisioner: "own".into(), budget };
+        let credentials = if self.features.iter().any(|name| name == KEYS) { vec![granted] } else { vec![] };
+        Accepted { credentials, ..accepted }
     }
 
     /// Gives the session pages that are ready; none while it waits for its stream.
@@ -596,10 +608,11 @@ impl World {
 
     /// What a client is told of a job, if it is told of nothing else.
     fn expected(&self, job: &Job) -> Vec<String> {
-        let mut outbox = Outbox::new(Features::negotiate(&self.features, &[]));
+        let mut outbox = Outbox::new(Features::negotiate(&self.features, &[Feature::ProvisionedCredentials]));
         let Accepted { job_id, trace_id, request_id, .. } = job.accepted.clone();
-        let request = Some(request_id);
-        outbox.follow(Follow { ordinal: 1, job_id, trace_id, request, only_end: false, first: None, after: 0 });
+        let (request, keys_after) = (Some(request_id), (!job.accepted.credentials.is_empty()).then_some(0));
+        let (only_end, first, after) = (false, None, 0);
+        outbox.follow(Follow { ordinal: 1, job_id, trace_id, request, only_end, first, after, keys_after });
         let mut delivery = Delivery::default();
         for (position, record) in job.records.clone() {
             outbox.push(job_id, position, record, &mut delivery);
@@ -612,7 +625,7 @@ const NOW: Timestamp = Timestamp::from_millis(0);
 const ULID: Ulid = Ulid::from_parts(0, 1);
 
 fn opened(features: &[String]) -> Opened {
-    let features = Features::negotiate(features, &[]);
+    let features = Features::negotiate(features, &[Feature::ProvisionedCredentials]);
     Opened { at: NOW, principal: Principal::new("alice"), features, dialect: "generic".into() }
 }
 
@@ -672,6 +685,7 @@ fn record(kind: u8) -> Record {
             let (chunk_seq, encoding) = (count, Encoding::Utf8);
             Record::Event { at, event: Event::ResultChunk { result_id, chunk_seq, data: text, encoding, more: true } }
         }
+        14 => Record::Rotated { at, credential: CredentialId::new(Ulid::from_parts(0, count.into())) },
         _ => Record::Event { at, event: Event::Log { level: Level::Info, message: text } },
     }
 }

@@ -528,6 +528,8 @@ mod tests {
         let (own, bare) = (&config.credentials["own"], toml::from_str::<CredentialEntry>("[gateway]").unwrap());
         assert_eq!(own.budget_percent, bare.budget_percent);
         assert_eq!(own.revoke_retry_sec_max, bare.revoke_retry_sec_max);
+        assert_eq!(own.rotate_grace_sec, bare.rotate_grace_sec);
+        assert!(own.rotate_after_sec.is_some() && bare.rotate_after_sec.is_none());
     }
 
     #[test]

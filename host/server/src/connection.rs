@@ -333,7 +333,8 @@ impl Driver {
             let now = self.clock.now();
             for output in self.session.handle(now, clock::fresh(now), input) {
                 match output {
-                    Output::Send(message) => {
+                    Output::Send(mut message) => {
+                        self.add_value(&mut message);
                         let is_welcome = matches!(message, ServerMessage::Welcome(_));
                         if is_welcome {
                             self.transport.admit();
@@ -410,6 +411,15 @@ impl Driver {
             ending = Some(broken(self.session_id, &error));
         }
         Ok(ending)
+    }
+
+    /// Puts the value of a key into the message that there is a new one, which is stored without it (ARCP §9.8.2).
+    fn add_value(&self, message: &mut ServerMessage) {
+        if let ServerMessage::Rotated { place, credential, value, .. } = message
+            && self.is_private
+        {
+            *value = self.desk.jobs.value_of_key(place.job_id, *credential);
+        }
     }
 
     async fn send(&mut self, message: &ServerMessage) -> Result<(), TransportError> {

@@ -21,7 +21,7 @@ use futures_util::FutureExt as _;
 use itertools::Itertools as _;
 use leasehold_core::{
     error::{ErrorCode, Refusal},
-    id::{JobId, Principal, SessionId},
+    id::{CredentialId, JobId, Principal, SessionId},
     job::record::{Accepted, Record, Seed},
     lease::Namespace,
     protocol::{
@@ -32,6 +32,7 @@ use leasehold_core::{
         status::{Status, Step},
         trace::TraceId,
     },
+    secret::Secret,
     session::{Submission, Submitted},
     time::Timestamp,
 };
@@ -275,6 +276,12 @@ impl Jobs {
             Some(keeper) if !accepted.credentials.is_empty() => keeper.issue(accepted).await,
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// The newest value of a key of a running job, for who was given the one before (ARCP §9.8.2).
+    #[must_use]
+    pub fn value_of_key(&self, job_id: JobId, credential: CredentialId) -> Option<Secret> {
+        self.keeper.as_ref()?.value(job_id, credential)
     }
 
     /// Revokes the keys of a job, if it has any.

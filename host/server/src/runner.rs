@@ -157,7 +157,7 @@ impl Run {
         self.journal.catch_up().await;
         // No key is worth anything once the end can be read.
         if let Some(keeper) = &self.keeper {
-            give_back(&mut spent, &keeper.close(self.accepted.job_id));
+            give_back(&mut spent, &keeper.close(self.accepted.job_id).await);
         }
         let ended = Record::Ended { at: self.world.clock.now(), end, spent };
         let written = match self.journal.append(&ended) {

@@ -81,6 +81,13 @@ pub enum Record {
         /// What a watcher is told.
         event: Event,
     },
+    /// A key of the job has a new value, which stands nowhere in a journal (§9.8.2).
+    Rotated {
+        /// When.
+        at: Timestamp,
+        /// Which key.
+        credential: CredentialId,
+    },
     /// The client asked for cancellation (§7.4).
     Cancelling {
         /// When.
@@ -441,6 +448,7 @@ impl Record {
             | Self::Void { at, .. }
             | Self::Event { at, .. }
             | Self::Aside { at, .. }
+            | Self::Rotated { at, .. }
             | Self::Cancelling { at, .. }
             | Self::Ended { at, .. } => Some(*at),
             Self::Observed(_) => None,

@@ -26,6 +26,8 @@ pub fn events(record: Record) -> impl Iterator<Item = (Timestamp, Event)> {
         | Record::Intent(_)
         | Record::Part(_)
         | Record::Void { .. }
+        // Only the one who has the key is told of it.
+        | Record::Rotated { .. }
         | Record::Cancelling { .. }
         | Record::Ended { .. } => (Timestamp::from_millis(0), None, None),
     };

@@ -7,6 +7,9 @@ use crate::{id::CredentialId, secret::Secret, time::Timestamp};
 /// The one scheme that all clients know.
 pub const BEARER: &str = "bearer";
 
+/// The phase in which the job of a client is whose key has a new value (ARCP §9.8.2). No agent can say so.
+pub const ROTATED: &str = "credential_rotated";
+
 /// A credential of `job.accepted`.
 ///
 /// It is written to one frame, for the one who submitted the job, and its `Debug` shows no value.
@@ -40,7 +43,7 @@ pub struct Constraints {
     pub expires_at: Option<Timestamp>,
 }
 
-/// A credential on its way into a frame: the one place where its value is written.
+/// A credential on its way into a frame. Here and in [`Rotated`] its value is written, and nowhere else.
 pub(super) struct Shown<'a>(pub &'a Credential);
 
 impl Serialize for Shown<'_> {
@@ -61,5 +64,58 @@ impl Serialize for Shown<'_> {
             shown.serialize_field("constraints", constraints)?;
         }
         shown.end()
+    }
+}
+
+/// The payload of the event that a key has a new value (ARCP §9.8.2).
+pub(super) struct Rotated<'a> {
+    pub id: CredentialId,
+    /// None if it is worth nothing any more.
+    pub value: Option<&'a Secret>,
+    pub ts: Timestamp,
+}
+
+impl Serialize for Rotated<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Event<'a> {
+            kind: &'static str,
+            ts: Timestamp,
+            body: Body<'a>,
+        }
+        /// The draft does not say where in the body the two stand, so they are where each SDK looks for them.
+        #[derive(Serialize)]
+        struct Body<'a> {
+            phase: &'static str,
+            message: CredentialId,
+            id: CredentialId,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            value: Option<&'a str>,
+            credential_id: CredentialId,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            credential_value: Option<&'a str>,
+            details: Pair<'a>,
+            fields: Pair<'a>,
+        }
+        #[derive(Clone, Copy, Serialize)]
+        struct Pair<'a> {
+            id: CredentialId,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            value: Option<&'a str>,
+        }
+        let Self { id, ts, .. } = *self;
+        let value = self.value.map(Secret::expose);
+        let pair = Pair { id, value };
+        let body = Body {
+            phase: ROTATED,
+            message: id,
+            id,
+            value,
+            credential_id: id,
+            credential_value: value,
+            details: pair,
+            fields: pair,
+        };
+        Event { kind: "status", ts, body }.serialize(serializer)
     }
 }

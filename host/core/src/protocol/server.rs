@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     client::VERSION,
-    credential::Credential,
+    credential::{self, Credential},
     dialect::{Asked, BudgetForm, Dialect, EventForm, LeaseForm, RefusalForm, StoppedForm, Words, family_b},
     event::{Event, Payload},
     feature::Features,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{ErrorCode, Refusal},
-    id::{JobId, ResultId, SessionId, SubscriptionId, Ulid},
+    id::{CredentialId, JobId, ResultId, SessionId, SubscriptionId, Ulid},
     lease::{Lease, Namespace, amount::Currency},
     secret::Secret,
     time::Timestamp,
@@ -100,6 +100,20 @@ pub enum ServerMessage {
         ts: Timestamp,
         /// What happened.
         event: Event,
+    },
+    /// `job.event` with the new value of one of the job's keys (§9.8.2), for the session that was given the key.
+    Rotated {
+        /// Where it stands in the session's stream and which job it is of.
+        place: Place,
+        /// The submission that made the job.
+        request: Option<String>,
+        /// When it happened.
+        ts: Timestamp,
+        /// Which key.
+        credential: CredentialId,
+        /// Its newest value, which the driver puts in: what is stored has none. None if it is worth nothing any more,
+        /// or others could read along.
+        value: Option<Secret>,
     },
     /// `job.result` or `job.error` (§7.3).
     Terminal {
@@ -349,7 +363,9 @@ impl ServerMessage {
     #[must_use]
     pub fn event_seq(&self) -> Option<u64> {
         match self {
-            Self::Event { place, .. } | Self::Terminal { place, .. } => Some(place.event_seq),
+            Self::Event { place, .. } | Self::Rotated { place, .. } | Self::Terminal { place, .. } => {
+                Some(place.event_seq)
+            }
             _ => None,
         }
     }
@@ -425,14 +441,10 @@ impl ServerMessage {
                 // A delegation is told in the lease's own form, or without it.
                 let other = (stamp.dialect.lease != LeaseForm::Map).then(|| event.without_lease()).flatten();
                 let event = other.as_ref().unwrap_or(event);
-                let plain = write(Head::of("job.event").place(place), &Payload { event, ts: *ts });
-                match stamp.dialect.event {
-                    EventForm::Plain => plain,
-                    EventForm::Wrapped => {
-                        let event = RawValue::from_string(plain).expect("a frame of ours is JSON");
-                        write(Head::of("subscribe.event").place(place), &payload::Wrapped { event: &event })
-                    }
-                }
+                payload::told(place, &Payload { event, ts: *ts }, stamp)
+            }
+            Self::Rotated { place, ts, credential, value, .. } => {
+                payload::told(place, &credential::Rotated { id: *credential, value: value.as_ref(), ts: *ts }, stamp)
             }
             Self::Terminal { place, request, completed_at, terminal } => {
                 let (kind, payload) = payload::Terminal::new(place.job_id, *completed_at, terminal, stamp.dialect);
@@ -472,9 +484,10 @@ const TWICE_BYTES_MAX: usize = 256 << 10;
 /// Payloads as they are written.
 mod payload {
     use super::{
-        AgentInfo, BTreeMap, BudgetForm, Currency, Decimal, Dialect, ErrorCode, Features, JobId, JobSummary, Json,
-        LeaseConstraints, LeaseForm, Namespace, RawValue, Refusal, ResultId, Serialize, SerializeMap, Serializer,
-        SessionId, Stamp, Status, StoppedForm, TWICE_BYTES_MAX, Timestamp, TraceId,
+        AgentInfo, BTreeMap, BudgetForm, Currency, Decimal, Dialect, ErasedPayload, ErrorCode, EventForm, Features,
+        Head, JobId, JobSummary, Json, LeaseConstraints, LeaseForm, Namespace, Place, RawValue, Refusal, ResultId,
+        Serialize, SerializeMap, Serializer, SessionId, Stamp, Status, StoppedForm, TWICE_BYTES_MAX, Timestamp,
+        TraceId,
     };
     use crate::protocol::credential::{BEARER, Shown};
 
@@ -585,9 +598,21 @@ mod payload {
         }
     }
 
+    /// What is told of a job, as the client takes it.
+    pub fn told(place: &Place, payload: &dyn ErasedPayload, stamp: &Stamp<'_>) -> String {
+        let plain = payload.frame(Head::of("job.event").place(place), stamp);
+        match stamp.dialect.event {
+            EventForm::Plain => plain,
+            EventForm::Wrapped => {
+                let event = RawValue::from_string(plain).expect("a frame of ours is JSON");
+                Wrapped { event: &event }.frame(Head::of("subscribe.event").place(place), stamp)
+            }
+        }
+    }
+
     #[derive(Serialize)]
-    pub struct Wrapped<'a> {
-        pub event: &'a RawValue,
+    struct Wrapped<'a> {
+        event: &'a RawValue,
     }
 
     #[derive(Serialize)]
@@ -871,6 +896,31 @@ mod tests {
             endpoint: "https://a.test/v1".into(),
             profile: None,
             constraints: Constraints::default(),
+        }
+    }
+
+    /// ARCP §9.8.2, and where each SDK looks for it.
+    #[test]
+    fn a_new_value_of_a_key_is_where_every_client_looks_for_it_and_is_left_out_if_there_is_none() {
+        let (credential, ts) = (CredentialId::new(Ulid::from_parts(0, 9)), Timestamp::from_millis(0));
+        let id = credential.to_string();
+        for dialect in dialect::ALL.into_iter().filter(|dialect| dialect.words == Words::Draft) {
+            let frame = |value: Option<&str>| {
+                let value = value.map(Secret::new);
+                let message = ServerMessage::Rotated { place: place(), request: None, ts, credential, value };
+                written(&message, dialect)
+            };
+            let event = frame(Some("sk-new"));
+            let event = if dialect.event == EventForm::Wrapped { &event["payload"]["event"] } else { &event };
+            assert_eq!((&event["type"], &event["payload"]["kind"]), (&json!("job.event"), &json!("status")));
+            let body = &event["payload"]["body"];
+            let pair = json!({ "id": id, "value": "sk-new" });
+            let expected = json!({
+                "phase": "credential_rotated", "message": id, "id": id, "value": "sk-new", "credential_id": id,
+                "credential_value": "sk-new", "details": pair, "fields": pair,
+            });
+            assert_eq!(*body, expected, "{}", dialect.name);
+            assert!(!frame(None).to_string().contains("value"), "{}", frame(None));
         }
     }
 

@@ -97,10 +97,11 @@ impl History {
             LogRecord::Parked { at } => self.parked = Some(at),
             LogRecord::Follow(follow) => self.follow(follow),
             LogRecord::Spans(spans) => spans.into_iter().for_each(|span| self.span(&span)),
-            LogRecord::Adopt { job_id, request } => {
+            LogRecord::Adopt { job_id, request, keys_after } => {
                 self.written += 1;
                 if let Some(place) = self.standing.get(&job_id) {
-                    self.follows[place.follow].request = Some(request);
+                    let follow = &mut self.follows[place.follow];
+                    (follow.request, follow.keys_after) = (Some(request), keys_after);
                 }
             }
             LogRecord::Unfollow { job_id, at, next } => self.unfollow(job_id, at, next),
@@ -129,6 +130,7 @@ impl History {
                 // A span that was written down is about what was really sent.
                 first: accepted.first_seq.filter(|first| *first > newest),
                 after: 0,
+                keys_after: (!accepted.credentials.is_empty()).then_some(0),
             };
             missing.push(LogRecord::Follow(follow.clone()));
             self.follow(follow);

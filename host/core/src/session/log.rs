@@ -40,6 +40,9 @@ pub enum LogRecord {
         job_id: JobId,
         /// The envelope id of the submission.
         request: String,
+        /// See [`Follow::keys_after`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keys_after: Option<u64>,
     },
     /// It is given no more of them, as its client asked (§7.6).
     Unfollow {
@@ -101,6 +104,10 @@ pub struct Follow {
     /// Nothing up to this position of the job's journal is told.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub after: u64,
+    /// After this position it is told of new values of the job's keys (§9.8.2), as it was given the keys; never if it
+    /// was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys_after: Option<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

@@ -371,6 +371,7 @@ impl Open {
             Ok(Submitted { accepted, fresh, credentials }) => {
                 let job_id = accepted.job_id;
                 let first = promised.filter(|_| fresh && accepted.first_seq == promised);
+                let has_keys = self.takes_credentials() && !accepted.credentials.is_empty();
                 let follow = Follow {
                     ordinal,
                     job_id,
@@ -379,6 +380,7 @@ impl Open {
                     only_end: !fresh,
                     first,
                     after: 0,
+                    keys_after: has_keys.then_some(0),
                 };
                 let begun = self.outbox.follow(follow.clone());
                 let message = Accepted {
@@ -399,7 +401,7 @@ impl Open {
                 }
                 match (begun, fresh) {
                     (false, _) => {
-                        let adopted = self.outbox.adopt(job_id, &request);
+                        let adopted = self.outbox.adopt(job_id, &request, has_keys);
                         (outputs, adopted.map(|record| Output::Store(vec![record])))
                     }
                     (true, true) => {
@@ -514,6 +516,7 @@ impl Open {
             only_end: job.status.is_terminal() && !replayed,
             first: None,
             after,
+            keys_after: self.outbox.keys_after(job_id),
         };
         if self.dialect.words == Words::Rfc && !ended_again {
             self.watched.insert(job_id);

@@ -176,12 +176,19 @@ impl Outbox {
         self.jobs.get(&job_id)?.follow.request.clone()
     }
 
-    /// Makes a job that is followed as a subscription the session's own, if it is one.
-    pub(super) fn adopt(&mut self, job_id: JobId, request: &str) -> Option<LogRecord> {
+    /// See [`Follow::keys_after`].
+    pub(super) fn keys_after(&self, job_id: JobId) -> Option<u64> {
+        self.jobs.get(&job_id)?.follow.keys_after
+    }
+
+    /// Makes a job that is followed as a subscription the session's own, if it is one, and from now on tells it of new
+    /// values of the job's keys if it `has_keys`.
+    pub(super) fn adopt(&mut self, job_id: JobId, request: &str, has_keys: bool) -> Option<LogRecord> {
         let job = self.jobs.get_mut(&job_id).filter(|job| job.follow.request.is_none())?;
-        job.follow.request = Some(request.to_owned());
+        let keys_after = has_keys.then_some(job.given);
+        (job.follow.request, job.follow.keys_after) = (Some(request.to_owned()), keys_after);
         self.written += 1;
-        Some(LogRecord::Adopt { job_id, request: request.to_owned() })
+        Some(LogRecord::Adopt { job_id, request: request.to_owned(), keys_after })
     }
 
     /// Ends a subscription (§7.6); gives what says so in the session's stream. A job that the session itself has begun is
@@ -373,6 +380,12 @@ impl Outbox {
             Record::Event { event: Event::ResultChunk { data, encoding, .. }, .. } if gathers => {
                 gather(&mut job.gathered, &data, encoding);
             }
+            Record::Rotated { at, credential } => {
+                if job.follow.keys_after.is_some_and(|from| position > from) {
+                    let request = job.follow.request.clone();
+                    messages.push(ServerMessage::Rotated { place: place(), request, ts: at, credential, value: None });
+                }
+            }
             _ if job.follow.only_end => {}
             // §6.2: "Either peer MUST NOT use a feature outside that intersection."
             Record::Event { event: Event::Progress { .. }, .. } if !self.features.has(Feature::Progress) => {}
@@ -420,7 +433,7 @@ fn gather(gathered: &mut Option<Gathered>, data: &str, encoding: Encoding) {
 mod tests {
     use super::*;
     use crate::{
-        id::{ResultId, Ulid},
+        id::{CredentialId, ResultId, Ulid},
         job::record::{Called, Outcome},
         protocol::{event::Level, trace::TraceId},
         time::Timestamp,
@@ -441,7 +454,8 @@ mod tests {
 
     fn follow(n: u128, only_end: bool) -> Follow {
         let request = Some(format!("msg_{n}"));
-        Follow { ordinal: 1, job_id: job(n), trace_id: TraceId::new(n), request, only_end, first: None, after: 0 }
+        let (job_id, trace_id) = (job(n), TraceId::new(n));
+        Follow { ordinal: 1, job_id, trace_id, request, only_end, first: None, after: 0, keys_after: None }
     }
 
     /// Gives a job its records one after the other, at positions that grow.
@@ -472,7 +486,9 @@ mod tests {
 
     fn seqs(messages: &[ServerMessage]) -> Vec<u64> {
         let seq = |message: &ServerMessage| match message {
-            ServerMessage::Event { place, .. } | ServerMessage::Terminal { place, .. } => place.event_seq,
+            ServerMessage::Event { place, .. }
+            | ServerMessage::Rotated { place, .. }
+            | ServerMessage::Terminal { place, .. } => place.event_seq,
             other => panic!("{other:?}"),
         };
         messages.iter().map(seq).collect()
@@ -567,6 +583,42 @@ mod tests {
             let span = delivery.spans.first().map(|span| (span.first, span.after, span.left.map(left)));
             assert_eq!((span, delivery.switched), (expected, expected.is_some()), "row {row}");
         }
+    }
+
+    /// ARCP §9.8.2, §14. Each row is one way to be told of a job, and which of three new values it is told of.
+    #[test]
+    fn a_new_value_of_a_key_is_told_to_who_was_given_the_key_and_to_nobody_else() {
+        let rotated = || Record::Rotated { at: Timestamp::from_millis(0), credential: key() };
+        for (only_end, keys_after, told) in [
+            (false, Some(0), 3), // it submitted the job
+            (true, Some(0), 3),  // it submitted it once more
+            (false, Some(2), 1), // and was given the key when two had come
+            (false, None, 0),    // it watches
+            (true, None, 0),
+        ] {
+            let mut outbox = Outbox::new(Features::default());
+            outbox.follow(Follow { keys_after, ..follow(1, only_end) });
+            let messages: Vec<_> = (0..3).flat_map(|_| give(&mut outbox, 1, rotated()).messages).collect();
+            let is_bare = |message: &ServerMessage| matches!(message, ServerMessage::Rotated { credential, value: None, .. } if *credential == key());
+            assert_eq!(messages.len(), told, "{only_end} {keys_after:?}");
+            assert!(messages.iter().all(is_bare), "what is stored has no value: {messages:?}");
+            assert_eq!(outbox.last_seq(), told as u64);
+        }
+    }
+
+    #[test]
+    fn a_client_that_submits_what_it_watches_is_told_of_new_values_from_then_on() {
+        let rotated = || Record::Rotated { at: Timestamp::from_millis(0), credential: key() };
+        let mut outbox = Outbox::new(Features::default());
+        outbox.follow(Follow { request: None, ..follow(1, false) });
+        assert!(give(&mut outbox, 1, rotated()).messages.is_empty());
+        let adopted = outbox.adopt(job(1), "again", true);
+        assert!(matches!(adopted, Some(LogRecord::Adopt { keys_after: Some(1), .. })), "{adopted:?}");
+        assert_eq!(give(&mut outbox, 1, rotated()).messages.len(), 1);
+    }
+
+    fn key() -> CredentialId {
+        CredentialId::new(Ulid::from_parts(0, 7))
     }
 
     #[test]

@@ -588,6 +588,7 @@ fn a_session_that_has_settled_needs_no_journal_to_know_that_its_client_has_every
         only_end: false,
         first: Some(first),
         after: 0,
+        keys_after: None,
     };
     let resumed = |last_event_seq, records: &[&LogRecord]| {
         let mut history = History::default();

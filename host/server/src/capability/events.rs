@@ -1,6 +1,7 @@
 //! The interface `events`: what an agent tells those who watch its job (ARCP §8.2).
 
 use leasehold_core::protocol::{
+    credential::ROTATED,
     event::{Event, Level},
     json::Json,
 };
@@ -12,7 +13,7 @@ use super::{
 };
 
 /// Phases only the host enters (ARCP §6.5, §9.8.2).
-const RESERVED_PHASES: [&str; 3] = ["back_pressure", "credential_rotated", "lease_expired"];
+const RESERVED_PHASES: [&str; 3] = ["back_pressure", ROTATED, "lease_expired"];
 
 const NAME_BYTES_MAX: usize = 128;
 

@@ -194,6 +194,7 @@ fn said(record: &Record) -> String {
             let kind = event["kind"].as_str().unwrap_or_default();
             format!("{at}  event       {kind} {}", cut(&event["body"].to_string()))
         }
+        Record::Rotated { at, credential } => format!("{at}  rotated     {credential} has a new value"),
         Record::Cancelling { at, reason } => format!("{at}  cancelling  {}", reason.as_deref().unwrap_or_default()),
         Record::Ended { at, end, .. } => format!("{at}  ended       {}", shown(end)),
     }

@@ -11,17 +11,31 @@
 //!
 //! {"action": "revoke", "id": "cred_01J…"}
 //! {}
+//!
+//! {"action": "spent", "id": "cred_01J…"}
+//! {"cost.budget": ["USD:1.25"]}
+//!
+//! {"action": "bound", "id": "cred_01J…", "cost.budget": ["USD:2.50"]}
+//! {}
 //! ```
 //!
 //! `scheme`, `profile` and `constraints` may be left out. It exits with 0 when
-//! it has done what was asked; what it revokes may not have been made. Its
+//! it has done what was asked; what it revokes may not have been made. `spent`
+//! is asked before a key with a budget is revoked, and `bound` when another
+//! takes its place: what it may spend in all from then on. A command that knows
+//! neither exits with another status, or answers `{}`; then all a key could
+//! spend counts as spent, and no key with a budget is replaced. Its
 //! errors go nowhere, since they might hold a key; its environment is `PATH`
 //! and `HOME`.
 
 use std::{env, process::Stdio, time::Duration};
 
 use async_trait::async_trait;
-use leasehold_core::{lease::amount::Amount, secret::Secret, time::Timestamp};
+use leasehold_core::{
+    lease::amount::{Amount, Budget, Currency, Decimal},
+    secret::Secret,
+    time::Timestamp,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
@@ -102,11 +116,6 @@ impl Command {
 #[async_trait]
 impl Provisioner for Command {
     async fn issue(&self, _: Timestamp, id: &str, facts: &JobFacts) -> Result<Issued, ProvisionError> {
-        let amounts: Vec<String> = facts
-            .budget
-            .iter()
-            .filter_map(|(currency, value)| Some(Amount::new(currency.clone(), *value).ok()?.to_string()))
-            .collect();
         let models: Vec<&str> = facts.models.iter().map(|pattern| pattern.as_str()).collect();
         let mut request = json!({
             "action": "issue",
@@ -114,7 +123,7 @@ impl Provisioner for Command {
             "job_id": facts.job_id.to_string(),
             "principal": facts.principal.to_string(),
             "model.use": models,
-            "cost.budget": amounts,
+            "cost.budget": amounts(&facts.budget),
         });
         if let Some(expires_at) = facts.expires_at {
             request["expires_at"] = Value::String(expires_at.to_string());
@@ -150,4 +159,27 @@ impl Provisioner for Command {
     async fn revoke(&self, id: &str) -> Result<(), ProvisionError> {
         self.ask(&json!({ "action": "revoke", "id": id })).await.map(drop)
     }
+
+    async fn spent(&self, id: &str) -> Result<Option<Budget>, ProvisionError> {
+        #[derive(Deserialize)]
+        struct Told {
+            #[serde(rename = "cost.budget")]
+            spent: Option<Vec<String>>,
+        }
+        let answer = self.ask(&json!({ "action": "spent", "id": id })).await?;
+        let broken = || ProvisionError::Broken(format!("{}: it does not say what was spent", self.program));
+        let told: Told = serde_json::from_str(&answer).map_err(|_| broken())?;
+        let Some(spent) = told.spent else { return Ok(None) };
+        let amount = |text: &String| Amount::parse(text).map(|amount| (amount.currency().clone(), amount.value()));
+        spent.iter().map(amount).collect::<Result<Budget, _>>().map(Some).map_err(|_| broken())
+    }
+
+    async fn bound(&self, id: &str, budget: &Budget) -> Result<(), ProvisionError> {
+        self.ask(&json!({ "action": "bound", "id": id, "cost.budget": amounts(budget) })).await.map(drop)
+    }
+}
+
+fn amounts(budget: &Budget) -> Vec<String> {
+    let amount = |(currency, value): (&Currency, &Decimal)| Amount::new(currency.clone(), *value).ok();
+    budget.iter().filter_map(amount).map(|amount| amount.to_string()).collect()
 }

@@ -4,6 +4,8 @@
 //! key is made and goes when the key is certain to be worth nothing, so the
 //! streams that are there are the credentials that are outstanding: a start
 //! finds in them what the host before it left behind, without reading any job.
+//! The keys that a credential has one after the other stand in one stream
+//! (`rotation.rs`).
 //! A revocation that fails is tried again for as long as the host runs, and by
 //! the next host.
 
@@ -26,22 +28,25 @@ use leasehold_core::{
         ledger::Ledger,
     },
     protocol::credential::{BEARER, Constraints, Credential},
+    secret::Secret,
     time::Timestamp,
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Issued, JobFacts, ProvisionError, Provisioner,
+    Issued, JobFacts, KeyId, ProvisionError, Provisioner,
     meter::{Entry, JobMeter, end_of},
     provisioner,
+    rotation::{Rotation, final_spend},
     settings::{CredentialEntry, Kind},
+    turns::{Plan, Turns},
     vault::Vault,
 };
 use crate::{
     capability::models::Models,
     clock::{self, Clock},
-    gateway::{Gateway, GatewaySettings},
+    gateway::{Gateway, GatewaySettings, Meter},
     journal::{self, Journal},
     store::{Position, Store, StoreError, Stored, StreamId},
     writer::Writer,
@@ -51,7 +56,7 @@ use crate::{
 pub const CREDENTIALS: &str = "credential/";
 
 /// How long a revocation that has failed waits at first.
-const RETRY_MIN: Duration = Duration::from_secs(1);
+pub(super) const RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// How many revocations are asked for at once.
 const REVOCATIONS_MAX: usize = 16;
@@ -78,6 +83,7 @@ pub struct Keeper {
 struct Maker {
     budget_percent: u32,
     retry_max: Duration,
+    plan: Plan,
     kind: MakerKind,
 }
 
@@ -87,11 +93,29 @@ enum MakerKind {
     Other(Box<dyn Provisioner>),
 }
 
-/// A key of a job that runs or is about to.
+/// A credential of a job that runs or is about to.
 struct Live {
     granted: Granted,
-    /// What counts what it spends, if that is the host.
+    /// The turn of its newest key.
+    newest: u32,
+    /// What writes its stream, once the job has begun.
+    writer: Option<Arc<Writer>>,
+    /// What counts what its keys spend, if that is the host.
     meter: Option<Arc<JobMeter>>,
+    /// What rotates them, if anything does, and what ends that.
+    rotating: Option<JoinHandle<()>>,
+    over: CancellationToken,
+}
+
+impl Live {
+    fn new(granted: &Granted, newest: u32) -> Self {
+        let over = CancellationToken::new();
+        Self { granted: granted.clone(), newest, writer: None, meter: None, rotating: None, over }
+    }
+
+    fn key(&self) -> KeyId {
+        KeyId { credential: self.granted.id, turn: self.newest }
+    }
 }
 
 /// A credential that is not known to be worth nothing, as the operator sees it.
@@ -142,8 +166,10 @@ impl Keeper {
                 }
                 (None, _) => return Err(format!("credentials.{name}: nobody makes its keys")),
             };
-            let retry_max = Duration::from_secs(entry.revoke_retry_sec_max.max(1).into());
-            makers.insert(name.clone(), Maker { budget_percent: entry.budget_percent, retry_max, kind });
+            let sec = |sec: u32| Duration::from_secs(sec.into());
+            let retry_max = sec(entry.revoke_retry_sec_max.max(1));
+            let plan = Plan { after: entry.rotate_after_sec.map(sec), grace: sec(entry.rotate_grace_sec) };
+            makers.insert(name.clone(), Maker { budget_percent: entry.budget_percent, retry_max, plan, kind });
         }
         let vault = Vault::open(data).map_err(|what| format!("credentials: {what}"))?;
         let (live, listens, stopping) = (Mutex::default(), OnceLock::new(), CancellationToken::new());
@@ -187,7 +213,7 @@ impl Keeper {
     ///
     /// If one cannot be made. The others, and what there may be of that one, are revoked.
     pub async fn issue(self: &Arc<Self>, accepted: &Accepted) -> Result<Vec<Credential>, Refusal> {
-        let live = accepted.credentials.iter().map(|granted| Live { granted: granted.clone(), meter: None });
+        let live = accepted.credentials.iter().map(|granted| Live::new(granted, 1));
         self.live().insert(accepted.job_id, live.collect());
         let issued = async {
             let noted = accepted.credentials.iter().map(|granted| self.note(accepted, granted));
@@ -206,10 +232,21 @@ impl Keeper {
     }
 
     async fn note(&self, accepted: &Accepted, granted: &Granted) -> Result<(), StoreError> {
+        let entry = self.issued(accepted, granted).encode();
+        self.store.append(&stream(granted.id), Position::ZERO, vec![entry]).await.map(drop)
+    }
+
+    /// The first record of a credential.
+    fn issued(&self, accepted: &Accepted, granted: &Granted) -> Entry {
         let own = self.makers.get(&granted.provisioner).is_some_and(Maker::is_own);
-        let Granted { id, provisioner, .. } = granted.clone();
-        let entry = Entry::Issued { at: accepted.at, job_id: accepted.job_id, provisioner, own };
-        self.store.append(&stream(id), Position::ZERO, vec![entry.encode()]).await.map(drop)
+        let (provisioner, vault) = (granted.provisioner.clone(), own.then(|| self.vault.name()));
+        Entry::Issued { at: accepted.at, job_id: accepted.job_id, provisioner, own, vault }
+    }
+
+    /// What the keys of a credential may spend that somebody else counts.
+    fn counted_elsewhere(&self, granted: &Granted) -> Budget {
+        let own = self.makers.get(&granted.provisioner).is_some_and(Maker::is_own);
+        if own { Budget::new() } else { granted.budget.clone() }
     }
 
     async fn make(&self, accepted: &Accepted, granted: &Granted) -> Result<Credential, Refusal> {
@@ -218,11 +255,11 @@ impl Keeper {
             Some(MakerKind::Other(other)) => {
                 other.issue(self.clock.now(), &id.to_string(), &facts(accepted, granted)).await
             }
-            Some(MakerKind::Own(_)) => return Ok(self.own(accepted, granted)),
+            Some(MakerKind::Own(_)) => return Ok(self.own(accepted, granted, 1)),
             None => Err(ProvisionError::Refused("it is not configured".to_owned())),
         };
         let kept = made.and_then(|issued| {
-            let kept = self.vault.keep(*id, &issued);
+            let kept = self.vault.keep(KeyId { credential: *id, turn: 1 }, &issued);
             kept.map(|()| issued).map_err(|error| ProvisionError::Broken(format!("it cannot be kept: {error}")))
         });
         match kept {
@@ -245,7 +282,7 @@ impl Keeper {
     }
 
     /// A key of the host's own endpoint, which follows from its id.
-    fn own(&self, accepted: &Accepted, granted: &Granted) -> Credential {
+    fn own(&self, accepted: &Accepted, granted: &Granted, turn: u32) -> Credential {
         let endpoint = match self.makers.get(&granted.provisioner).map(|maker| &maker.kind) {
             Some(MakerKind::Own(Some(endpoint))) => endpoint.clone(),
             _ => format!("http://{}/v1", self.listens.get().unwrap_or(&self.listen)),
@@ -253,7 +290,7 @@ impl Keeper {
         Credential {
             id: granted.id,
             scheme: BEARER.to_owned(),
-            value: self.vault.derive(granted.id),
+            value: self.vault.derive(KeyId { credential: granted.id, turn }),
             endpoint,
             profile: Some("openai".to_owned()),
             constraints: Constraints {
@@ -265,27 +302,60 @@ impl Keeper {
     }
 
     /// Lets in the keys of a job that begins, whose journal that is.
-    pub fn admit(&self, accepted: &Accepted, journal: &Arc<Journal>) {
+    pub fn admit(self: &Arc<Self>, accepted: &Accepted, journal: &Arc<Journal>) {
         for granted in &accepted.credentials {
             // The record that the key was issued stands there, and nothing else.
-            let last = Position::new(1);
-            if self.makers.get(&granted.provisioner).is_some_and(Maker::is_own) {
-                self.open(accepted, granted, journal, last, &[]);
-            }
+            let mut turns = Turns::new(&self.counted_elsewhere(granted));
+            turns.take(&self.issued(accepted, granted));
+            self.open(accepted, granted, journal, (Position::new(1), &[]), turns);
         }
     }
 
-    fn open(&self, accepted: &Accepted, granted: &Granted, journal: &Arc<Journal>, last: Position, past: &[Stored]) {
-        let Some(gateway) = &self.gateway else { return };
+    /// Lets the keys of a credential in, and begins to rotate them.
+    fn open(
+        self: &Arc<Self>,
+        accepted: &Accepted,
+        granted: &Granted,
+        journal: &Arc<Journal>,
+        (last, past): (Position, &[Stored]),
+        turns: Turns,
+    ) {
+        let Some(maker) = self.makers.get(&granted.provisioner) else { return };
         let writer = Writer::new(Arc::clone(&self.store), stream(granted.id), last);
-        let context = (self.clock.clone(), writer, Arc::clone(journal));
-        let meter = Arc::new(JobMeter::new(accepted, granted, context, past));
-        let mut live = self.live();
-        let live = live.get_mut(&accepted.job_id).into_iter().flatten();
-        for live in live.filter(|live| live.granted.id == granted.id) {
-            live.meter = Some(Arc::clone(&meter));
+        let meter = maker.is_own().then(|| {
+            let context = (self.clock.clone(), Arc::clone(&writer), Arc::clone(journal));
+            Arc::new(JobMeter::new(accepted, granted, context, past))
+        });
+        let newest = KeyId { credential: granted.id, turn: turns.newest() };
+        for (turn, _) in turns.keys().filter(|(turn, _)| !turns.is_stray(*turn)) {
+            meter.iter().for_each(|meter| self.let_in(KeyId { turn, ..newest }, meter));
         }
-        gateway.admit(&granted.id.to_string(), &self.vault.derive(granted.id), meter);
+        let is_lost = match maker.is_own() {
+            // One from before hosts wrote that down follows from this one's, as far as is known.
+            true => turns.vault().is_some_and(|vault| vault != self.vault.name()),
+            false => self.vault.kept(newest).is_none(),
+        };
+        let mut all = self.live();
+        let live = all.get_mut(&accepted.job_id).into_iter().flatten().find(|live| live.granted.id == granted.id);
+        let Some(live) = live else { return };
+        (live.newest, live.writer, live.meter) = (newest.turn, Some(Arc::clone(&writer)), meter.clone());
+        let rotation = Rotation {
+            keeper: Arc::clone(self),
+            id: granted.id,
+            provisioner: granted.provisioner.clone(),
+            facts: facts(accepted, granted),
+            journal: Arc::clone(journal),
+            writer,
+            meter,
+            turns,
+            plan: maker.plan,
+            retry_max: maker.retry_max,
+            is_lost,
+            over: live.over.clone(),
+        };
+        if rotation.is_needed() {
+            live.rotating = Some(tokio::spawn(rotation.run()));
+        }
     }
 
     /// Takes up the keys of a job that an earlier host began, with what they have spent.
@@ -293,7 +363,7 @@ impl Keeper {
     /// # Errors
     ///
     /// If the store fails.
-    pub async fn take_up(&self, accepted: &Accepted, journal: &Arc<Journal>) -> Result<(), StoreError> {
+    pub async fn take_up(self: &Arc<Self>, accepted: &Accepted, journal: &Arc<Journal>) -> Result<(), StoreError> {
         let mut pasts = Vec::new();
         for granted in &accepted.credentials {
             let past = self.read(granted.id).await?;
@@ -303,12 +373,15 @@ impl Keeper {
             }
             pasts.push((granted, past));
         }
-        let live = pasts.iter().map(|(granted, _)| Live { granted: (*granted).clone(), meter: None }).collect();
+        let live = pasts.iter().map(|(granted, _)| Live::new(granted, 1)).collect();
         self.live().insert(accepted.job_id, live);
         for (granted, past) in pasts {
             match self.makers.get(&granted.provisioner) {
-                Some(maker) if maker.is_own() => self.open(accepted, granted, journal, end_of(&past), &past),
-                Some(_) => {}
+                Some(_) => {
+                    let part = self.counted_elsewhere(granted);
+                    let turns = Turns::read(&part, past.iter().map(|stored| &stored.bytes[..]));
+                    self.open(accepted, granted, journal, (end_of(&past), &past), turns);
+                }
                 None => tracing::error!(
                     job_id = %accepted.job_id, credential = %granted.id, provisioner = granted.provisioner,
                     "the key of a job that goes on was made by what is not configured any more"
@@ -328,45 +401,136 @@ impl Keeper {
         let live = self.live();
         let live = live.get(&accepted.job_id).into_iter().flatten();
         let credential = |live: &Live| match live.meter {
-            Some(_) => Some(self.own(accepted, &live.granted)),
-            None => self.vault.kept(live.granted.id).map(|issued| shown(live.granted.id, issued)),
+            Some(_) => Some(self.own(accepted, &live.granted, live.newest)),
+            None => self.vault.kept(live.key()).map(|issued| shown(live.granted.id, issued)),
         };
         live.filter_map(credential).collect()
     }
 
-    /// Lets no call of a job's keys go on, and says what of their parts of its budget was not spent.
-    ///
-    /// Nobody tells what is left of a key that is counted elsewhere, so all of its part is spent.
+    /// The newest value of a key, for who was told that there is a new one; none once its job has ended (ARCP §9.8.2).
     #[must_use]
-    pub fn close(&self, job_id: JobId) -> Budget {
-        let mut left = Budget::new();
-        for live in self.live().get(&job_id).into_iter().flatten() {
-            for (currency, value) in live.meter.iter().flat_map(|meter| meter.close()) {
-                let sum: &mut Decimal = left.entry(currency).or_default();
-                *sum = sum.saturating_add(value);
+    pub fn value(&self, job_id: JobId, id: CredentialId) -> Option<Secret> {
+        let live = self.live();
+        let live = live.get(&job_id)?.iter().find(|live| live.granted.id == id)?;
+        match live.meter {
+            Some(_) => Some(self.vault.derive(live.key())),
+            None => self.vault.kept(live.key()).map(|issued| issued.value),
+        }
+    }
+
+    /// Lets no call of a job's keys go on as far as they are the host's, and says what of their parts of its budget was
+    /// not spent. Whoever counts what others' keys spend is asked; if that is not told, all of their part is spent.
+    pub async fn close(&self, job_id: JobId) -> Budget {
+        let (mut left, mut rotating, mut others) = (Budget::new(), Vec::new(), Vec::new());
+        for live in self.live().get_mut(&job_id).into_iter().flatten() {
+            live.over.cancel();
+            rotating.extend(live.rotating.take());
+            match &live.meter {
+                Some(meter) => add(&mut left, meter.close()),
+                None if live.granted.budget.is_empty() => {}
+                None => others.push(live.granted.clone()),
             }
         }
+        join_all(rotating).await;
+        for unspent in join_all(others.iter().map(|granted| self.unspent(granted))).await {
+            add(&mut left, unspent);
+        }
         left
+    }
+
+    /// What the keys of a credential have not spent that is counted elsewhere.
+    async fn unspent(&self, granted: &Granted) -> Budget {
+        let Some(MakerKind::Other(other)) = self.makers.get(&granted.provisioner).map(|maker| &maker.kind) else {
+            return Budget::new();
+        };
+        let Ok(past) = self.read(granted.id).await else { return Budget::new() };
+        let turns = Turns::read(&granted.budget, past.iter().map(|stored| &stored.bytes[..]));
+        let mut spent = BTreeMap::new();
+        for (turn, bound) in turns.keys() {
+            spent.insert(turn, final_spend(&**other, KeyId { credential: granted.id, turn }, bound).await);
+        }
+        turns.left(|turn| spent.get(&turn).cloned().flatten())
     }
 
     /// Revokes the keys of a job that has ended, or was not taken, in the background.
     pub fn end(self: &Arc<Self>, job_id: JobId) {
         let live = self.live().remove(&job_id).unwrap_or_default();
-        for Live { granted: Granted { id, provisioner, .. }, meter } in live {
+        for live in live {
+            let Granted { id, provisioner, .. } = live.granted.clone();
             let own = self.makers.get(&provisioner).is_some_and(Maker::is_own);
-            if let (true, Some(gateway)) = (own, &self.gateway) {
-                gateway.revoke(&id.to_string());
-            }
-            if let Some(meter) = &meter {
+            live.over.cancel();
+            if let Some(meter) = &live.meter {
                 let _ = meter.close(); // what it has left was asked before
             }
+            let (newest, writer, rotating) = (live.key(), live.writer, live.rotating);
+            self.shut_out(newest);
             let keeper = Arc::clone(self);
             tokio::spawn(async move {
-                if let Some(meter) = meter {
-                    meter.flushed().await;
+                if let Some(rotating) = rotating
+                    && rotating.await.is_err()
+                {
+                    tracing::error!(%job_id, credential = %id, "what rotates a key panicked");
+                }
+                // It may have let in one more meanwhile.
+                keeper.shut_out(newest);
+                if let Some(writer) = writer {
+                    // A store that has failed has nothing on its way.
+                    let _ = writer.flushed().await;
                 }
                 keeper.revoke(job_id, id, &provisioner, own).await;
             });
+        }
+    }
+
+    /// Lets a key of the host's own endpoint in.
+    pub(super) fn let_in(&self, key: KeyId, meter: &Arc<JobMeter>) {
+        if let Some(gateway) = &self.gateway {
+            gateway.admit(&key.to_string(), &self.vault.derive(key), Arc::clone(meter) as Arc<dyn Meter>);
+        }
+    }
+
+    /// Lets no key of a credential in, up to the one after this.
+    fn shut_out(&self, newest: KeyId) {
+        let Some(gateway) = &self.gateway else { return };
+        for turn in 1..=newest.turn + 1 {
+            gateway.revoke(&KeyId { turn, ..newest }.to_string());
+        }
+    }
+
+    /// Forgets a key that is worth nothing any more.
+    pub(super) fn forget(&self, key: KeyId) {
+        if let Some(gateway) = &self.gateway {
+            gateway.revoke(&key.to_string());
+        }
+        self.vault.forget(key);
+    }
+
+    /// Notes which key of a credential its client is told of.
+    pub(super) fn newest_is(&self, job_id: JobId, key: KeyId) {
+        let mut live = self.live();
+        let live = live.get_mut(&job_id).into_iter().flatten();
+        live.filter(|live| live.granted.id == key.credential).for_each(|live| live.newest = key.turn);
+    }
+
+    /// Cancelled when the host is about to stop.
+    pub(super) fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(super) fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// Who makes keys under this name; nobody else if it is the host.
+    pub(super) fn provisioner(&self, name: &str) -> Result<Option<&dyn Provisioner>, &'static str> {
+        match self.makers.get(name).map(|maker| &maker.kind) {
+            Some(MakerKind::Own(_)) => Ok(None),
+            Some(MakerKind::Other(other)) => Ok(Some(&**other)),
+            None => Err("who made it is not configured any more"),
         }
     }
 
@@ -437,11 +601,16 @@ impl Keeper {
             _ if own => {}
             Some(MakerKind::Other(other)) => {
                 let _place = self.revocations.acquire().await;
-                other.revoke(&id.to_string()).await.map_err(|error| error.to_string())?;
+                let past = self.read(id).await.map_err(|error| format!("the host's store: {error}"))?;
+                let turns = Turns::read(&Budget::new(), past.iter().map(|stored| &stored.bytes[..]));
+                for (turn, _) in turns.keys() {
+                    let key = KeyId { credential: id, turn };
+                    other.revoke(&key.to_string()).await.map_err(|error| error.to_string())?;
+                    self.vault.forget(key);
+                }
             }
             Some(MakerKind::Own(_)) | None => return Err("who made it is not configured any more".to_owned()),
         }
-        self.vault.forget(id);
         let gone = async {
             let last = journal::last(&*self.store, &stream(id)).await?;
             self.store.remove(&stream(id), last).await
@@ -516,6 +685,8 @@ pub async fn outstanding(store: &dyn Store) -> Result<Vec<Outstanding>, StoreErr
                 (Ok(Entry::Failed { at, why }), Some(known)) => {
                     (known.failed_at, known.why) = (Some(at), Some(why));
                 }
+                // That was one of its keys, and it is revoked by now.
+                (Ok(Entry::Retired { .. }), Some(known)) => (known.failed_at, known.why) = (None, None),
                 _ => {}
             }
         }
@@ -563,6 +734,13 @@ fn part(ledger: &mut Ledger, budget: &Budget, percent: u32) -> Budget {
         parts.insert(currency.clone(), part.unwrap_or_default());
     }
     parts
+}
+
+fn add(sum: &mut Budget, more: Budget) {
+    for (currency, value) in more {
+        let sum: &mut Decimal = sum.entry(currency).or_default();
+        *sum = sum.saturating_add(value);
+    }
 }
 
 fn facts(accepted: &Accepted, granted: &Granted) -> JobFacts {

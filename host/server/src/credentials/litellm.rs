@@ -5,12 +5,18 @@
 //! a lease's (its `*` crosses `/`) and an empty list of models means all of
 //! them. So a key gets the names of the models that the lease covers, one by
 //! one, and if it covers none there is no key.
+//!
+//! What a key has spent it writes down some seconds after a call, so what is
+//! read of it is what it knows, and the newest calls may be missing.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold_core::{
-    lease::target::{ModelName, Target},
+    lease::{
+        amount::{Budget, Decimal},
+        target::{ModelName, Target},
+    },
     secret::Secret,
     time::Timestamp,
 };
@@ -28,6 +34,8 @@ pub struct Litellm {
     admin_key: reqwest::header::HeaderValue,
     generate: Url,
     delete: Url,
+    list: Url,
+    update: Url,
     models: Url,
     entry: LitellmEntry,
     endpoint: String,
@@ -50,6 +58,8 @@ impl Litellm {
             admin_key: bearer(&key).ok_or("admin_key: no header can hold it")?,
             generate: address("key/generate")?,
             delete: address("key/delete")?,
+            list: address("key/list")?,
+            update: address("key/update")?,
             models: address("v1/models")?,
             endpoint: match &entry.endpoint {
                 Some(endpoint) => endpoint.clone(),
@@ -85,6 +95,24 @@ impl Litellm {
         };
         let answer = timeout(Duration::from_secs(self.entry.timeout_sec.into()), ask).await;
         answer.unwrap_or_else(|_| Err(ProvisionError::Unreachable("no answer in time".to_owned())))
+    }
+
+    /// What it knows of a key, if it has it.
+    async fn known(&self, id: &str) -> Result<Option<Known>, ProvisionError> {
+        #[derive(Deserialize)]
+        struct List {
+            keys: Vec<Known>,
+        }
+        let mut url = self.list.clone();
+        url.query_pairs_mut().extend_pairs([("key_alias", id), ("return_full_object", "true")]);
+        let (status, text) = self.ask(Method::GET, &url, None).await?;
+        if !status.is_success() {
+            return Err(refused(status));
+        }
+        let list: List =
+            serde_json::from_str(&text).map_err(|_| ProvisionError::Broken("no list of keys".to_owned()))?;
+        // Some of its versions look for a part of the alias.
+        Ok(list.keys.into_iter().find(|key| key.key_alias.as_deref() == Some(id)))
     }
 
     /// The names of the models there that the lease covers.
@@ -169,6 +197,30 @@ impl Provisioner for Litellm {
         let gone = status == StatusCode::NOT_FOUND && serde_json::from_str::<&RawValue>(&text).is_ok();
         if status.is_success() || gone { Ok(()) } else { Err(refused(status)) }
     }
+
+    async fn spent(&self, id: &str) -> Result<Option<Budget>, ProvisionError> {
+        let Some(key) = self.known(id).await? else { return Ok(None) };
+        // It counts in floats, of which no digit is to be trusted beyond those of money.
+        let spent = format!("{:.9}", key.spend).parse::<Decimal>().ok().filter(|spent| *spent >= Decimal::ZERO);
+        Ok(spent.map(|spent| [(self.entry.currency.clone(), spent.normalize())].into()))
+    }
+
+    async fn bound(&self, id: &str, budget: &Budget) -> Result<(), ProvisionError> {
+        let key = self.known(id).await?.ok_or_else(|| ProvisionError::Refused("it has no such key".to_owned()))?;
+        let budget = budget.get(&self.entry.currency).copied().unwrap_or_default();
+        let body = json!({ "key": key.token, "max_budget": number(&budget.to_string())? });
+        let (status, _) = self.ask(Method::POST, &self.update, Some(body.to_string())).await?;
+        if status.is_success() { Ok(()) } else { Err(refused(status)) }
+    }
+}
+
+/// A key as LiteLLM lists it.
+#[derive(Deserialize)]
+struct Known {
+    /// The digest that it knows the key by.
+    token: String,
+    key_alias: Option<String>,
+    spend: f64,
 }
 
 /// What LiteLLM says of it may quote a key, so the status has to do.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use leasehold_core::{
     error::{ErrorCode, Refusal},
     id::{CredentialId, JobId},
-    job::record::{Accepted, Granted, Record},
+    job::record::{Accepted, Granted, Record, Spent},
     lease::{
         Authority, Lease, Namespace,
         amount::{Budget, Decimal, texts},
@@ -54,6 +54,31 @@ pub(super) enum Entry {
         provisioner: String,
         /// Whether that is the host's own endpoint.
         own: bool,
+        /// The host's secret that its value follows from, if it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vault: Option<String>,
+    },
+    /// The key of the next turn may be about to be made, or was. What it may spend the one before it may not any more.
+    Turning {
+        at: Timestamp,
+        turn: u32,
+        #[serde(with = "texts")]
+        budget: Budget,
+    },
+    /// It is the credential's key from now on.
+    Turned {
+        at: Timestamp,
+        turn: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vault: Option<String>,
+    },
+    /// Its client can read that in the job's journal.
+    Told { at: Timestamp },
+    /// One of its keys is worth nothing any more, and has spent this; all it could if that is not known.
+    Retired {
+        turn: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        spent: Option<Spent>,
     },
     /// A call is about to be made with it.
     Reserved {
@@ -132,12 +157,6 @@ impl JobMeter {
         left.into_iter().filter(|(_, left)| *left > Decimal::ZERO).collect()
     }
 
-    /// Returns once nothing of it is on its way to the disk.
-    pub async fn flushed(&self) {
-        // A store that has failed has nothing on its way, either.
-        let _ = self.writer.flushed().await;
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is one step, so a panic elsewhere leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -182,6 +201,7 @@ impl State {
                     }
                 }
                 Entry::Issued { .. } | Entry::Failed { .. } => {}
+                Entry::Turning { .. } | Entry::Turned { .. } | Entry::Told { .. } | Entry::Retired { .. } => {}
             }
         }
         for (_, held) in std::mem::take(&mut self.under_way).into_values() {

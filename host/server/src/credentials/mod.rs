@@ -4,18 +4,26 @@
 //! whoever keeps it durably first can revoke what a crash has left behind,
 //! whether or not the key was ever seen. So a [`Provisioner`] remembers
 //! nothing, and revoking what is not there has succeeded.
+//!
+//! A credential may have several keys, one after the other (`rotation.rs`); each
+//! has an id of its own for whoever makes it, and all of them together spend no
+//! more than the credential may.
 
 pub mod command;
 pub mod keeper;
 pub mod litellm;
 mod meter;
+mod rotation;
 pub mod settings;
+mod turns;
 mod vault;
+
+use std::fmt;
 
 use async_trait::async_trait;
 use leasehold_core::{
     error::{ErrorCode, Refusal},
-    id::{JobId, Principal},
+    id::{CredentialId, JobId, Principal},
     lease::{amount::Budget, pattern::Pattern},
     secret::Secret,
     time::Timestamp,
@@ -28,6 +36,25 @@ use self::{
     litellm::Litellm,
     settings::{CredentialEntry, Kind},
 };
+
+/// One of the keys that a credential has one after the other, the first of turn 1. As a text it is the id under which it
+/// is made and revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyId {
+    /// The credential, whose id the client knows.
+    pub credential: CredentialId,
+    /// The how-manieth of its keys.
+    pub turn: u32,
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.turn {
+            1 => write!(f, "{}", self.credential),
+            turn => write!(f, "{}-{turn}", self.credential),
+        }
+    }
+}
 
 /// What a key is made for.
 #[derive(Clone, Debug)]
@@ -79,6 +106,20 @@ pub trait Provisioner: Send + Sync + 'static {
     ///
     /// If that is not certain; then it is to be tried again.
     async fn revoke(&self, id: &str) -> Result<(), ProvisionError>;
+
+    /// Says what a key has spent, as far as that is known where it is counted; nothing if nobody can tell.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be asked.
+    async fn spent(&self, id: &str) -> Result<Option<Budget>, ProvisionError>;
+
+    /// Sets what a key that is out may spend in all, from its first call on.
+    ///
+    /// # Errors
+    ///
+    /// If it is not certain that the key is bounded so.
+    async fn bound(&self, id: &str, budget: &Budget) -> Result<(), ProvisionError>;
 }
 
 /// Makes the provisioner of a setting; none if the host makes the keys itself.

@@ -15,6 +15,10 @@ pub struct CredentialEntry {
     pub budget_percent: u32,
     /// How long the host waits at most before it tries a revocation again that has failed.
     pub revoke_retry_sec_max: u32,
+    /// How long a key of a job is its key before the next one takes its place; to the job's end if it is not said.
+    pub rotate_after_sec: Option<u32>,
+    /// How long the one before it is still worth something once its client can read of the new one.
+    pub rotate_grace_sec: u32,
     /// Who makes the keys.
     pub kind: Kind,
 }
@@ -38,6 +42,9 @@ struct Written {
     budget_percent: u32,
     #[serde(default = "revoke_retry_sec_max")]
     revoke_retry_sec_max: u32,
+    rotate_after_sec: Option<u32>,
+    #[serde(default = "rotate_grace_sec")]
+    rotate_grace_sec: u32,
     gateway: Option<GatewayEntry>,
     litellm: Option<LitellmEntry>,
     command: Option<CommandEntry>,
@@ -47,7 +54,8 @@ impl TryFrom<Written> for CredentialEntry {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
-        let Written { budget_percent, revoke_retry_sec_max, gateway, litellm, command } = written;
+        let Written { budget_percent, revoke_retry_sec_max, rotate_after_sec, rotate_grace_sec, .. } = written;
+        let Written { gateway, litellm, command, .. } = written;
         let kind = match (gateway, litellm, command) {
             (Some(gateway), None, None) => Kind::Gateway(gateway),
             (None, Some(litellm), None) => Kind::Litellm(litellm),
@@ -57,7 +65,22 @@ impl TryFrom<Written> for CredentialEntry {
         if !(1..100).contains(&budget_percent) {
             return Err("`budget_percent` is 1 to 99, as an agent without money can do nothing".to_owned());
         }
-        Ok(Self { budget_percent, revoke_retry_sec_max, kind })
+        if !(1..=ROTATE_SEC_MAX).contains(&rotate_grace_sec) {
+            return Err(format!("`rotate_grace_sec` is {rotate_grace_sec}, and must be 1 to {ROTATE_SEC_MAX}"));
+        }
+        if let Some(after) = rotate_after_sec.filter(|after| !(ROTATE_SEC_MIN..=ROTATE_SEC_MAX).contains(after)) {
+            return Err(format!(
+                "`rotate_after_sec` is {after}, and must be {ROTATE_SEC_MIN} to {ROTATE_SEC_MAX}; leave it out to keep a \
+                 key as long as its job runs"
+            ));
+        }
+        if let Some(after) = rotate_after_sec.filter(|after| *after <= rotate_grace_sec) {
+            return Err(format!(
+                "`rotate_after_sec` is {after}, and must be more than `rotate_grace_sec`, {rotate_grace_sec}, as a \
+                 credential has two keys at once and no more"
+            ));
+        }
+        Ok(Self { budget_percent, revoke_retry_sec_max, rotate_after_sec, rotate_grace_sec, kind })
     }
 }
 
@@ -141,6 +164,16 @@ fn budget_percent() -> u32 {
 fn revoke_retry_sec_max() -> u32 {
     600
 }
+
+fn rotate_grace_sec() -> u32 {
+    60
+}
+
+/// A rotation is a few requests and records, and no client can take up keys any faster.
+const ROTATE_SEC_MIN: u32 = 10;
+
+/// 30 days.
+const ROTATE_SEC_MAX: u32 = 2_592_000;
 
 fn currency() -> Currency {
     Currency::parse("USD").expect("it is one")

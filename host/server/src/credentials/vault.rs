@@ -1,9 +1,9 @@
 //! Where the values of keys are while their jobs run.
 //!
 //! A host has one key of its own, in a file that nobody else may read. The
-//! values of its own endpoint's keys follow from that key and the credential's
-//! id, so they stand nowhere, and every start finds them again. What others
-//! have made is sealed with it, a file a credential beside the journals, until
+//! values of its own endpoint's keys follow from that key and their ids, so they
+//! stand nowhere, and every start finds them again. What others
+//! have made is sealed with it, a file a key beside the journals, until
 //! it is revoked.
 
 use std::{
@@ -13,14 +13,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use leasehold_core::{id::CredentialId, protocol::credential::Constraints, secret::Secret};
+use leasehold_core::{protocol::credential::Constraints, secret::Secret};
 use ring::{
     aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     hmac,
 };
 use serde::{Deserialize, Serialize};
 
-use super::Issued;
+use super::{Issued, KeyId};
 use crate::clock;
 
 /// The file of the host's key, in the data folder.
@@ -74,15 +74,21 @@ impl Vault {
         Ok(Self { key, seal: LessSafeKey::new(seal), sealed })
     }
 
-    /// The key of the host's own endpoint for a credential.
-    pub fn derive(&self, id: CredentialId) -> Secret {
+    /// The key of the host's own endpoint of this id.
+    pub fn derive(&self, id: KeyId) -> Secret {
         let tag = hmac::sign(&self.key, format!("leasehold: the key of {id}").as_bytes());
         let digits: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         Secret::new(format!("lhk_{digits}"))
     }
 
+    /// The name of the host's key, which tells nothing of it: values follow from the same key if it has the same name.
+    pub fn name(&self) -> String {
+        let tag = hmac::sign(&self.key, b"leasehold: the name of what makes keys");
+        tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Seals a key that somebody else made.
-    pub fn keep(&self, id: CredentialId, issued: &Issued) -> io::Result<()> {
+    pub fn keep(&self, id: KeyId, issued: &Issued) -> io::Result<()> {
         let Issued { scheme, value, endpoint, profile, constraints } = issued.clone();
         let kept = Kept { scheme, value: value.expose().to_owned(), endpoint, profile, constraints };
         let mut bytes = serde_json::to_vec(&kept)?;
@@ -102,7 +108,7 @@ impl Vault {
     }
 
     /// Opens what was sealed, if it is there.
-    pub fn kept(&self, id: CredentialId) -> Option<Issued> {
+    pub fn kept(&self, id: KeyId) -> Option<Issued> {
         let mut bytes = fs::read(self.file(id)).ok()?;
         let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
@@ -112,7 +118,7 @@ impl Vault {
     }
 
     /// Forgets a key that is worth nothing any more.
-    pub fn forget(&self, id: CredentialId) {
+    pub fn forget(&self, id: KeyId) {
         if let Err(error) = fs::remove_file(self.file(id))
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -120,7 +126,7 @@ impl Vault {
         }
     }
 
-    fn file(&self, id: CredentialId) -> PathBuf {
+    fn file(&self, id: KeyId) -> PathBuf {
         self.sealed.join(id.to_string())
     }
 }
@@ -140,12 +146,12 @@ fn make(data: &Path, file: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use leasehold_core::id::Ulid;
+    use leasehold_core::id::{CredentialId, Ulid};
 
     use super::*;
 
-    fn id(number: u128) -> CredentialId {
-        CredentialId::new(Ulid::from_parts(0, number))
+    fn id(turn: u32) -> KeyId {
+        KeyId { credential: CredentialId::new(Ulid::from_parts(0, 1)), turn }
     }
 
     #[test]
@@ -156,6 +162,7 @@ mod tests {
         assert_eq!(first.derive(id(1)), next.derive(id(1)));
         assert_ne!(first.derive(id(1)), first.derive(id(2)));
         assert_ne!(first.derive(id(1)), stranger.derive(id(1)));
+        assert!(first.name() == next.name() && first.name() != stranger.name());
 
         let issued = Issued {
             scheme: "bearer".into(),

@@ -83,7 +83,8 @@ impl Tail {
                 }
                 Record::Begun(_) => tail.stops = 0,
                 // These come in beside what the agent does.
-                Record::Part(_) | Record::Concluded(_) | Record::Aside { .. } | Record::Cancelling { .. } => {}
+                Record::Part(_) | Record::Concluded(_) => {}
+                Record::Aside { .. } | Record::Rotated { .. } | Record::Cancelling { .. } => {}
             }
         }
         tail

@@ -24,6 +24,7 @@ use crate::{
     lease::{Lease, Namespace},
     protocol::{
         client::{ClientMessage, Patterns, Submit, Subscribe, key, payload, unknown_job},
+        credential::ROTATED,
         event::{Encoding, Event, Level, Payload},
         feature::{Feature, Features},
         json::Json,
@@ -228,6 +229,12 @@ pub fn encode(message: &ServerMessage, stamp: &Stamp<'_>) -> String {
         }
         ServerMessage::Event { place, request, ts, event } => {
             let (kind, payload) = told(event, *ts);
+            tell(place, request.as_deref(), kind, &*payload, stamp)
+        }
+        // Such a client is given no key, and has no word for a new one.
+        ServerMessage::Rotated { place, request, ts, credential, .. } => {
+            let event = Event::Status { phase: ROTATED.to_owned(), message: Some(credential.to_string()) };
+            let (kind, payload) = told(&event, *ts);
             tell(place, request.as_deref(), kind, &*payload, stamp)
         }
         ServerMessage::Terminal { place, request, terminal, .. } => {
