@@ -2,17 +2,17 @@
 //
 //     node build.mjs --project DIR --wit DIR --out FILE [--no-check]
 //
-// The project's package.json names the entry (`main`), and esbuild and componentize-qjs are looked for as node would
-// from there: in the project's node_modules and those of the folders above it. What the agent does not call is not
-// imported by the component, so that `leasehold inspect` says what it could ever ask for. Errors go to standard error,
-// with exit code 1.
+// The project's package.json names the entry (`main`) and may name the engine (`leasehold.engine`). esbuild and what
+// puts the bundle into the engine are looked for as node would from there: in the project's node_modules and those of
+// the folders above it. What the agent does not call is not imported by the component, so that `leasehold inspect` says
+// what it could ever ask for. Errors go to standard error, with exit code 1.
 
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 
 const SDK = dirname(fileURLToPath(import.meta.url));
@@ -21,6 +21,8 @@ const SDK = dirname(fileURLToPath(import.meta.url));
 const PACKAGES = {
   "esbuild": "0.28.2",
   "componentize-qjs": "0.4.5",
+  "@bytecodealliance/componentize-js": "0.23.0",
+  "@bytecodealliance/preview2-shim": "0.17.4",
 };
 
 /** WASI that the SDK itself needs, in the version the engines import anyway; the host has nothing behind it. */
@@ -41,6 +43,23 @@ interface random { get-random-bytes: func(len: u64) -> list<u8>; }`,
 
 /** An import of the host, as esbuild writes it. */
 const IMPORT = /^import (?:\{([^}]*)\}|\* as ([\w$]+)|([\w$]+)) from "((?:leasehold|wasi):[^"]+)";$/gm;
+
+/** What puts a bundle into a component, by the name of the engine that runs it there. */
+const ENGINES = {
+  async quickjs(project, witPath, jsSource, jsPath) {
+    const { componentize } = load(project, "componentize-qjs");
+    // `sync`: the host takes no component that needs component-model async.
+    return (await componentize({ witPath, world: "agent", jsSource, jsPath, sync: true })).component;
+  },
+  async starlingmonkey(project, witPath, jsSource, sourcePath) {
+    // It needs this one, and does not ask npm for it.
+    placeOf(project, "@bytecodealliance/preview2-shim");
+    const { componentize } = await loadModule(project, "@bytecodealliance/componentize-js");
+    // The host offers no `wasi:http`, whose requests no lease would be asked about.
+    const disableFeatures = ["http", "fetch-event"];
+    return (await componentize({ sourcePath, witPath, worldName: "agent", disableFeatures })).component;
+  },
+};
 
 /** An error that says all there is to say: no stack is printed for it. */
 class Failure extends Error {}
@@ -67,13 +86,17 @@ async function main() {
   const project = resolve(values.project);
   const manifest = join(project, "package.json");
   if (!existsSync(manifest)) throw new Failure(`there is no package.json in ${project}`);
-  const { main: entry } = JSON.parse(readFileSync(manifest, "utf8"));
+  const { main: entry, leasehold: { engine = "quickjs" } = {} } = JSON.parse(readFileSync(manifest, "utf8"));
   if (!entry || !existsSync(join(project, entry))) {
     throw new Failure(`"main" of ${manifest} has to name the agent's source, such as src/agent.ts`);
   }
+  if (!Object.hasOwn(ENGINES, engine)) {
+    const known = Object.keys(ENGINES).map((name) => JSON.stringify(name));
+    throw new Failure(`"leasehold.engine" of ${manifest} is ${JSON.stringify(engine)}; there is ${known.join(" and ")}`);
+  }
   if (!values["no-check"]) checkTypes(project, entry);
   const bundle = narrow(await bundled(project, entry));
-  const component = await componentized(project, bundle, resolve(values.wit));
+  const component = await componentized(project, bundle, resolve(values.wit), ENGINES[engine]);
   mkdirSync(dirname(resolve(values.out)), { recursive: true });
   writeFileSync(values.out, component);
 }
@@ -85,11 +108,30 @@ function load(project, name) {
     return require(name);
   } catch (error) {
     if (error.code !== "MODULE_NOT_FOUND") throw error;
-    throw new Failure(
-      `${name} is not installed for ${project}: run \`npm install\` there` +
-        ` (or \`npm install --save-dev --save-exact ${name}@${PACKAGES[name]}\` if its package.json does not name it)`,
-    );
+    throw missing(project, name);
   }
+}
+
+/** Loads a package that is there for `import` alone. */
+async function loadModule(project, name) {
+  const place = placeOf(project, name);
+  const { exports } = JSON.parse(readFileSync(join(place, "package.json"), "utf8"));
+  return import(pathToFileURL(join(place, exports.import)));
+}
+
+/** Finds the folder of a package as node would. */
+function placeOf(project, name) {
+  const places = createRequire(join(project, "package.json")).resolve.paths(name).map((dir) => join(dir, name));
+  const place = places.find((place) => existsSync(join(place, "package.json")));
+  if (!place) throw missing(project, name);
+  return place;
+}
+
+function missing(project, name) {
+  return new Failure(
+    `${name} is not installed for ${project}: run \`npm install\` there` +
+      ` (or \`npm install --save-dev --save-exact ${name}@${PACKAGES[name]}\` if its package.json does not name it)`,
+  );
 }
 
 /** Has the compiler look at the types, which nothing else does: esbuild takes them away unread. */
@@ -217,25 +259,28 @@ function writeContract(wit, interfaces, dir) {
 }
 
 /** Puts the bundle and its engine into a component, where the bundle's top level has already run. */
-async function componentized(project, { source, interfaces }, wit) {
+async function componentized(project, { source, interfaces }, wit, engine) {
   const dir = mkdtempSync(join(tmpdir(), "leasehold-"));
   try {
     writeContract(wit, interfaces, dir);
     const sourcePath = join(dir, "agent.js");
     writeFileSync(sourcePath, source);
-    const { componentize } = load(project, "componentize-qjs");
-    // `sync`: the host takes no component that needs component-model async.
-    const options = { witPath: dir, world: "agent", jsSource: source, jsPath: sourcePath, sync: true };
-    return (await componentize(options)).component;
+    return await engine(project, dir, source, sourcePath);
   } catch (error) {
-    const call = /unknown import: `leasehold:agent\/([\w-]+)@[\d.]+#([\w-]+)`/.exec(error.message);
+    // As the one engine's tools say it, and the other's.
+    const call = /unknown import(?:: `|ed function: ')leasehold:agent\/([\w-]+)@[\d.]+(?:#|' ')([\w-]+)/.exec(
+      error.message,
+    );
     if (call) {
       throw new Failure(
         `the agent called ${call[1]}.${call[2]} while it was built: what stands at the top level of a module runs` +
           ` at build time, where there is no host; call it from inside the agent's function`,
       );
     }
-    const thrown = /Failed to finish JavaScript module evaluation: ([\s\S]*)/.exec(error.message);
+    const thrown =
+      /(?:Failed to finish JavaScript module evaluation:|Exception while evaluating top-level script)([\s\S]*)/.exec(
+        error.message,
+      );
     if (thrown) throw new Failure(`the agent threw while its modules were loaded, at build time: ${thrown[1].trim()}`);
     throw error;
   } finally {

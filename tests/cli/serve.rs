@@ -148,6 +148,8 @@ async fn a_file_that_is_no_agent_is_left_out_and_named() {
     let problem = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["problem"].as_str()?.to_owned());
     let problem = host.stderr(problem).await;
     assert!(problem.contains("broken@1.0.0"), "{problem}");
+    // The host was ready before its agent, which is listed once it is.
+    host.stderr(|line| line.contains("an agent was compiled and deployed").then_some(())).await;
     let agents = run(["agents", "--json", "--url", &url, "--token", "secret"]).await.exits(code::SUCCESS).objects();
     assert_eq!(agents.iter().map(|agent| &agent["name"]).collect::<Vec<_>>(), [&json!("echo")]);
 }

@@ -93,19 +93,42 @@ impl Example {
                 return None;
             }
         };
+        let (source, sdk) = (format!("examples/{agent}"), format!("guest-sdk/{}", language.name()));
+        let built_from = [source.as_str(), &sdk, "wit"].map(|part| root().join(part));
+        Some(Self::built(agent, &at.join(source), built_from, &tools).await)
+    }
+
+    /// The example in TypeScript in its other engine, where the run is one that asks for it.
+    ///
+    /// # Panics
+    ///
+    /// If it is asked for and cannot be had.
+    pub async fn on_starlingmonkey() -> Option<Self> {
+        const WANTED: &str = "LEASEHOLD_TEST_STARLINGMONKEY";
+        if env::var_os(WANTED).is_none() {
+            let why = format!("it takes 400 MB from npm and a minute of work; set {WANTED}=1 to run it");
+            let _ = writeln!(std::io::stderr(), "SKIPPED: StarlingMonkey: {why}");
+            return None;
+        }
+        let tools = toolchains::of(Language::TypeScript).await.expect("there is node");
+        let source = toolchains::starlingmonkey(&tools).await.expect("npm has it");
+        let built_from = [source.join("src"), root().join("guest-sdk/typescript"), root().join("wit")];
+        Some(Self::built("hello-starlingmonkey".to_owned(), &source, built_from, &tools).await)
+    }
+
+    /// Builds a project unless an earlier run has, from the same folders.
+    async fn built(agent: String, source: &Path, from: [PathBuf; 3], tools: &[PathBuf]) -> Self {
         let dir = kept().join(&agent);
         // Tests of other threads and processes want the same one.
         let _lock = Lock::of(&dir).await;
         let stamp = dir.join("stamp");
-        let (source, sdk) = (format!("examples/{agent}"), format!("guest-sdk/{}", language.name()));
-        let built_from = [source.as_str(), &sdk, "wit"].map(|part| root().join(part));
-        let built_from = format!("{} {}", digest_of(built_from), program_that_builds());
+        let built_from = format!("{} {}", digest_of(from), program_that_builds());
         if fs::read_to_string(&stamp).ok().as_ref() != Some(&built_from) {
             // What was compiled from other sources goes with them. There is nothing to remove the first time.
             let _ = fs::remove_dir_all(&dir);
             let mut build = program::leasehold();
-            build.arg("build").arg(at.join(source)).arg("--out").arg(dir.join("agents"));
-            toolchains::put_on_path(&mut build, &tools);
+            build.arg("build").arg(source).arg("--out").arg(dir.join("agents"));
+            toolchains::put_on_path(&mut build, tools);
             let _ = program::outcome_within(BUILD_TIMEOUT, build).await.exits(0);
             fs::write(&stamp, built_from).expect("the folder is ours");
         }
@@ -113,7 +136,7 @@ impl Example {
         assert!(component.is_file(), "the build made no {}", component.display());
         let example = Self { agent, component, data: dir.join("data") };
         example.compile().await;
-        Some(example)
+        example
     }
 
     /// One that is built with the suites, as all agents in Rust are.

@@ -70,11 +70,21 @@ async fn hello_does_what_its_transcript_says(language: Language) {
     if blesses() && language == Language::Rust {
         return bless(&transcript, &example, None).await;
     }
-    let host = host_of(&example, None).await;
+    says_hello(&transcript, &example).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hello_does_what_its_transcript_says_in_the_other_engine_of_typescript() {
+    let Some(example) = Example::on_starlingmonkey().await else { return };
+    says_hello(&Transcript::of_examples("hello.jsonl"), &example).await;
+}
+
+async fn says_hello(transcript: &Transcript, example: &Example) {
+    let host = host_of(example, None).await;
     let mut client = connect(&host.serve_url().await).await;
-    transcript.replay(&mut client, names(&example, None), "WebSocket", go_on).await;
-    let host = host_of(&example, None).await;
-    transcript.replay(&mut RawClient::new(host.connect_lines()), names(&example, None), "lines", go_on).await;
+    transcript.replay(&mut client, names(example, None), "WebSocket", go_on).await;
+    let host = host_of(example, None).await;
+    transcript.replay(&mut RawClient::new(host.connect_lines()), names(example, None), "lines", go_on).await;
 }
 
 async fn survey_does_what_its_transcript_says(language: Language) {

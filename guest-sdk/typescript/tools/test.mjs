@@ -49,6 +49,7 @@ await build({
   plugins: [madeUpHost],
   logLevel: "warning",
 });
-const files = ["test/host-types.test.mjs", ...tests.map((name) => `build/${name.replace(/\.ts$/, ".mjs")}`)];
+const own = ["test/build.test.mjs", "test/host-types.test.mjs"];
+const files = [...own, ...tests.map((name) => `build/${name.replace(/\.ts$/, ".mjs")}`)];
 const { status } = spawnSync(process.execPath, ["--test", ...files], { cwd: SDK, stdio: "inherit" });
 process.exitCode = status ?? 1;

@@ -202,22 +202,45 @@ impl Host {
 
     /// Registers the agents of the configured folder, and from then on what comes and goes there.
     ///
-    /// What is no agent is returned, or logged if it comes later, and the rest works.
+    /// Returns once everything there has been compiled. What is no agent is returned, or logged if it comes later, and
+    /// the rest works.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
     pub async fn register_agents(&self) -> Result<Vec<RegisterError>, RegisterError> {
-        let registry = Arc::clone(&self.desk.registry);
-        let folder = Arc::new(Mutex::new(Folder::new(self.config.server.agents.clone())));
-        let problems = look(&registry, &folder).await.expect("registering does not panic")?;
-        let every = Duration::from_secs(self.config.server.agents_interval_sec.into());
-        if !every.is_zero() {
-            let clock = self.desk.jobs.world().clock.clone();
-            self.deployment
-                .get_or_init(|| AbortOnDropHandle::new(tokio::spawn(deploy(registry, folder, clock, every))));
-        }
+        let (mut problems, folder) = self.look_first().await?;
+        let (registry, unfinished) = (Arc::clone(self.registry()), Arc::clone(&folder));
+        let finish = tokio::task::spawn_blocking(move || open(&unfinished).finish(&registry));
+        problems.extend(finish.await.expect("registering does not panic"));
+        self.keep_looking(folder);
         Ok(problems)
+    }
+
+    /// Registers those agents of the configured folder that were compiled before, and each of the others when it has
+    /// been, which nobody waits for but a submission that names it.
+    ///
+    /// What is known to be no agent is returned, and what is found to be none is logged.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub async fn deploy_agents(&self) -> Result<Vec<RegisterError>, RegisterError> {
+        let (problems, folder) = self.look_first().await?;
+        self.keep_looking(folder);
+        Ok(problems)
+    }
+
+    async fn look_first(&self) -> Result<(Vec<RegisterError>, Arc<Mutex<Folder>>), RegisterError> {
+        let folder = Arc::new(Mutex::new(Folder::new(self.config.server.agents.clone())));
+        let problems = look(self.registry(), &folder).await.expect("registering does not panic")?;
+        Ok((problems, folder))
+    }
+
+    fn keep_looking(&self, folder: Arc<Mutex<Folder>>) {
+        let (registry, clock) = (Arc::clone(self.registry()), self.desk.jobs.world().clock.clone());
+        let every = Duration::from_secs(self.config.server.agents_interval_sec.into());
+        self.deployment.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(deploy(registry, folder, clock, every))));
     }
 
     /// Lets the jobs go on that an earlier host did not end. A start that may still fail has no business with them.
@@ -315,6 +338,8 @@ impl Host {
 
     /// Makes every session say goodbye and every listener close.
     pub fn stop(&self) {
+        // A submission that waits for a compiler would hold its session back.
+        self.registry().stop();
         self.desk.stopping.cancel();
     }
 
@@ -337,7 +362,7 @@ impl Host {
             deployment.abort();
         }
         self.tidying.abort();
-        self.registry().compiler().stop();
+        self.registry().stop();
         if let Some(keeper) = &self.keeper {
             keeper.stop();
         }
@@ -400,14 +425,14 @@ fn open(folder: &Mutex<Folder>) -> MutexGuard<'_, Folder> {
     folder.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks into the agents folder again and again.
+/// Looks into the agents folder again and again, or never again if `every` is zero, and registers what was compiled.
 async fn deploy(registry: Arc<Registry>, folder: Arc<Mutex<Folder>>, clock: Clock, every: Duration) {
     let mut legible = true;
     let changed = open(&folder).changed();
     let mut next = clock.now().saturating_add(every);
     loop {
         tokio::select! {
-            () = clock.sleep_until(next) => {}
+            () = clock.sleep_until(next), if !every.is_zero() => {}
             () = changed.notified() => {
                 // What was compiled counts at once; the folder is not looked into sooner, as its files may be growing.
                 for problem in open(&folder).settle(&registry) {

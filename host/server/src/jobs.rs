@@ -245,6 +245,7 @@ impl Jobs {
         {
             return self.resubmitted(earlier, parameters.as_ref(), submission.takes_credentials);
         }
+        self.arrival(&submission.agent).await;
         let takes_credentials = submission.takes_credentials;
         let prepared = self.prepare(session_id, trace_id, submission, parameters, key.as_ref())?;
         let (job_id, credentials) = (prepared.accepted.job_id, self.issue(&prepared.accepted).await?);
@@ -268,6 +269,17 @@ impl Jobs {
         }
         let submitted = self.start(prepared).await?;
         Ok(Submitted { credentials, ..submitted })
+    }
+
+    /// Waits for an agent that is still being compiled, so long as the operator has it.
+    async fn arrival(&self, agent: &str) {
+        let clock = &self.world.clock;
+        let until = clock.now().saturating_add(self.registry.compiler().patience());
+        tokio::select! {
+            biased;
+            () = self.registry.arrival(agent) => {}
+            () = clock.sleep_until(until) => {}
+        }
     }
 
     /// Makes the keys of a job that is about to be accepted (ARCP §9.8.2).

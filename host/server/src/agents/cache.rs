@@ -6,7 +6,8 @@
 //! compiler made is put into it, by a rename, and a file's name holds the
 //! digest of the component and what the engine is compatible with. Beside it
 //! stand what its audit said, and the component itself: a job goes on with the
-//! one it began with, whatever has been put in its place.
+//! one it began with, whatever has been put in its place. Of what is no agent
+//! it says why, so that it is not looked into again at every start.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +19,7 @@ use std::{
 };
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use wasmtime::{Engine, component::Component};
 
@@ -30,6 +32,9 @@ use crate::sandbox::engine;
 
 /// How long what was used stays at least: another host may have put it there for a start that is still to come.
 const KEPT_AT_LEAST: Duration = Duration::from_secs(3600);
+
+/// What the name of a file ends in that says why a component is no agent.
+const REFUSED: &str = "refused";
 
 /// How long the digits of a digest are.
 const DIGEST_CHARS: usize = 64;
@@ -66,6 +71,14 @@ pub enum CacheError {
     /// Others could have put code into the folder.
     #[error("the compile cache `{}` is open to other users; it must belong to this user with mode 0700", .0.display())]
     Exposed(PathBuf),
+}
+
+/// Why a component was refused, as it stands in the folder.
+#[derive(Serialize, Deserialize)]
+struct Refusal {
+    /// By which build of the compiler: another may know better.
+    build: String,
+    reason: String,
 }
 
 /// What one look for what is not needed came to.
@@ -114,6 +127,33 @@ impl Cache {
         }
     }
 
+    /// Why a component is no agent, if this build of the compiler has found that before. Blocks, for less than a
+    /// millisecond.
+    #[must_use]
+    pub fn refused(&self, engine: &Engine, compiler: &Compiler, digest: &Digest) -> Option<String> {
+        let path = self.path(engine, digest, REFUSED);
+        let mut text = Vec::new();
+        File::open(&path).ok()?.take(worker::REPORT_BYTES_MAX as u64).read_to_end(&mut text).ok()?;
+        let Refusal { build, reason } = serde_json::from_slice(&text).ok()?;
+        (compiler.build()? == build).then(|| {
+            touch(&path);
+            reason
+        })
+    }
+
+    /// Notes why a component is no agent. Where that fails it is found out again.
+    fn refuse(&self, engine: &Engine, compiler: &Compiler, digest: &Digest, reason: &str) {
+        let noted = || {
+            let refusal = Refusal { build: compiler.build()?, reason: reason.to_owned() };
+            let mut file = NamedTempFile::new_in(&self.dir).ok()?;
+            serde_json::to_writer(&mut file, &refusal).ok()?;
+            put(file, &self.path(engine, digest, REFUSED)).ok()
+        };
+        if noted().is_none() {
+            tracing::warn!(%digest, "why a component is refused cannot be kept; it is looked at again at the next start");
+        }
+    }
+
     /// Has a component audited and compiled, and maps it. Blocks, for seconds.
     ///
     /// # Errors
@@ -133,7 +173,11 @@ impl Cache {
         component.write_all(wasm).map_err(io)?;
         let mut made = NamedTempFile::new_in(&self.dir).map_err(io)?;
         let source = Source { digest, wasm, file: File::open(component.path()).map_err(io)?, bytes_max };
-        let audit = compiler.compile(source, &engine::compatibility(engine), made.as_file_mut())?;
+        let compiled = compiler.compile(source, &engine::compatibility(engine), made.as_file_mut());
+        if let Err(CompileError::NoAgent(reason)) = &compiled {
+            self.refuse(engine, compiler, &digest, reason);
+        }
+        let audit = compiled?;
 
         let (compiled, told) = self.paths(engine, &digest);
         let mut facts = NamedTempFile::new_in(&self.dir).map_err(io)?;
@@ -267,13 +311,16 @@ impl Cache {
 
     /// Where the code of a component for this engine is, and what its audit said.
     fn paths(&self, engine: &Engine, digest: &Digest) -> (PathBuf, PathBuf) {
-        let is_for = engine::compatibility(engine);
-        let path = |ending: &str| self.dir.join(format!("{digest}-{is_for}.{ending}"));
-        (path("cwasm"), path("json"))
+        (self.path(engine, digest, "cwasm"), self.path(engine, digest, "json"))
+    }
+
+    fn path(&self, engine: &Engine, digest: &Digest, ending: &str) -> PathBuf {
+        self.dir.join(format!("{digest}-{}.{ending}", engine::compatibility(engine)))
     }
 }
 
-/// A file of the folder: `DIGEST.wasm`, `DIGEST-ENGINE.cwasm`, `DIGEST-ENGINE.json`, or one that is being written.
+/// A file of the folder: `DIGEST.wasm`, `DIGEST-ENGINE.cwasm`, `DIGEST-ENGINE.json`, `DIGEST-ENGINE.refused`, or one that
+/// is being written.
 struct Entry {
     name: String,
     size_bytes: u64,
@@ -382,12 +429,47 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compiled_leaves_nothing_in_the_folder() {
+    fn what_is_no_agent_leaves_nothing_in_the_folder_but_why_for_the_build_that_found_it() {
         let folder = Folder::new();
+        let (engine, compiler) = (folder.sandbox.engine(), Compiler::default());
         let wasm = b"\0asm and nothing that follows";
-        let made = folder.cache.add(folder.sandbox.engine(), &Compiler::default(), Digest::of(wasm), wasm, 1 << 20);
-        assert!(matches!(made, Err(CacheError::Compile(CompileError::Unfit(_)))), "{made:?}");
-        assert_eq!(fs::read_dir(&folder.cache.dir).unwrap().count(), 0);
+        let digest = Digest::of(wasm);
+        assert_eq!(folder.cache.refused(engine, &compiler, &digest), None);
+        let made = folder.cache.add(engine, &compiler, digest, wasm, 1 << 20);
+        let Err(CacheError::Compile(CompileError::NoAgent(why))) = made else { panic!("{made:?}") };
+        let files = fs::read_dir(&folder.cache.dir).unwrap();
+        let names: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        assert!(names.len() == 1 && names[0].ends_with(".refused"), "{names:?}");
+        // The next host knows it, and one of another build finds out for itself.
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("leasehold");
+        fs::write(&other, "another build").unwrap();
+        for (place, known) in
+            [(Place::default(), Some(why)), (Place::Program(other), None), (Place::Program("/gone".into()), None)]
+        {
+            let next = Compiler::new(place, Settings::default());
+            assert_eq!(folder.cache.refused(engine, &next, &digest), known);
+        }
+        folder.cache.refuse(engine, &compiler, &digest, &"x".repeat(worker::REPORT_BYTES_MAX));
+        assert_eq!(folder.cache.refused(engine, &compiler, &digest), None, "half of a note is none");
+    }
+
+    #[test]
+    fn what_the_machine_or_a_setting_is_to_blame_for_is_not_kept() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = Folder::new();
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("compiler");
+        for script in ["exec sleep 1000", "kill -XCPU $$", "kill -SEGV $$", "kill -KILL $$"] {
+            fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+            let settings = Settings { timeout_sec: 1, ..Settings::default() };
+            let compiler = Compiler::new(Place::Program(program.clone()), settings);
+            let (engine, wasm) = (folder.sandbox.engine(), component(1));
+            let made = folder.cache.add(engine, &compiler, Digest::of(&wasm), &wasm, 1 << 20);
+            assert!(made.is_err(), "{script}");
+            assert_eq!(fs::read_dir(&folder.cache.dir).unwrap().count(), 0, "{script}");
+        }
     }
 
     #[test]

@@ -13,7 +13,10 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read, Write as _},
-    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    os::unix::{
+        fs::MetadataExt as _,
+        process::{CommandExt as _, ExitStatusExt as _},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -67,6 +70,8 @@ pub struct Settings {
     pub threads: u32,
     /// All compiled components together; above it those leave that were not used for longest and that nobody needs.
     pub cache_bytes_max: u64,
+    /// How long a submission waits for an agent that is still being compiled.
+    pub wait_sec: u32,
 }
 
 impl Default for Settings {
@@ -79,6 +84,8 @@ impl Default for Settings {
             concurrent_max: 2,
             threads: 2,
             cache_bytes_max: 4 << 30,
+            // Clients commonly wait half a minute for an answer.
+            wait_sec: 25,
         }
     }
 }
@@ -126,7 +133,10 @@ impl Default for Place {
 /// Why a component was not compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// It is no agent, or takes more than it may. It would not be otherwise the next time.
+    /// It is no agent, as its bytes say: this program will never find otherwise.
+    #[error("{0}")]
+    NoAgent(String),
+    /// It takes more than it may, or crashes the compiler. Under these settings it would not be otherwise the next time.
     #[error("{0}")]
     Unfit(String),
     /// Something was in the way that has nothing to do with it.
@@ -143,7 +153,7 @@ pub struct Compiler {
     busy: Mutex<u32>,
     free: Condvar,
     /// What cannot be compiled, and why, so that it is not tried for ever.
-    refused: Mutex<BTreeMap<Digest, String>>,
+    refused: Mutex<BTreeMap<Digest, CompileError>>,
     stopping: AtomicBool,
 }
 
@@ -180,16 +190,42 @@ impl Compiler {
         self.settings.concurrent_max as usize
     }
 
+    /// How long a submission waits for an agent that is still being compiled.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.settings.wait_sec.into())
+    }
+
     /// Ends what is being compiled, and compiles nothing any more.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.free.notify_all();
     }
 
+    /// Whether nothing is compiled any more.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     /// Why this component was refused before, if it was.
     #[must_use]
-    pub fn refused(&self, digest: &Digest) -> Option<String> {
+    pub fn refused(&self, digest: &Digest) -> Option<CompileError> {
         lock(&self.refused).get(digest).cloned()
+    }
+
+    /// A text that is another for another build of the program that audits and compiles.
+    ///
+    /// What is refused may be an agent to the next build, whose version need not be another.
+    #[must_use]
+    pub fn build(&self) -> Option<String> {
+        let program = match &self.place {
+            Place::InProcess => Path::new("/proc/self/exe"),
+            Place::Program(program) => program,
+        };
+        let metadata = program.metadata().ok()?;
+        let version = env!("CARGO_PKG_VERSION");
+        Some(format!("{version} {} {}.{:09}", metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
     }
 
     /// Audits a component and compiles it into a file that belongs to nobody else. Blocks until it has its turn, and
@@ -205,7 +241,7 @@ impl Compiler {
         let _turn = self.turn()?;
         // Another may have found out while this one waited.
         if let Some(why) = self.refused(&source.digest) {
-            return Err(CompileError::Unfit(why));
+            return Err(why);
         }
         let (digest, size_bytes) = (source.digest, source.wasm.len());
         let compiled = match &self.place {
@@ -225,7 +261,7 @@ impl Compiler {
             }
             Ok(*audit)
         });
-        if let Err(CompileError::Unfit(why)) = &checked {
+        if let Err(why @ (CompileError::NoAgent(_) | CompileError::Unfit(_))) = &checked {
             let mut refused = lock(&self.refused);
             if refused.len() >= REFUSED_MAX {
                 refused.clear();
@@ -309,7 +345,9 @@ impl Compiler {
                 return Err(stopping());
             }
             if Instant::now() >= deadline {
-                return Err(too_much(&format!("compiling it takes longer than {timeout_sec} s"), "timeout_sec"));
+                // A machine that has other work says nothing about the component.
+                let what = format!("compiling it takes longer than {timeout_sec} s");
+                return Err(CompileError::Failed(too_much(&what, "timeout_sec")));
             }
         }
         drop(child);
@@ -341,7 +379,8 @@ impl Compiler {
         }
         match (status.signal(), status.code()) {
             (Some(SIGXCPU), _) => {
-                Err(too_much(&format!("compiling it takes more than {cpu_sec_max} s of processor time"), "cpu_sec_max"))
+                let what = format!("compiling it takes more than {cpu_sec_max} s of processor time");
+                Err(CompileError::Unfit(too_much(&what, "cpu_sec_max")))
             }
             // Nobody here did that: the kernel, for want of memory, or somebody else.
             (Some(SIGKILL), _) => {
@@ -371,7 +410,7 @@ impl Compiler {
     fn told(&self, report: Report) -> Result<(String, Box<Audit>), CompileError> {
         match report {
             Report::Compiled { compatibility, audit } => Ok((compatibility, audit)),
-            Report::Unfit(why) => Err(CompileError::Unfit(shown(&why))),
+            Report::Unfit(why) => Err(CompileError::NoAgent(shown(&why))),
             Report::Failed(why) => Err(CompileError::Failed(shown(&why))),
             Report::Memory => Err(self.too_little_memory()),
         }
@@ -379,15 +418,16 @@ impl Compiler {
 
     fn too_little_memory(&self) -> CompileError {
         let bytes_max = self.settings.memory_bytes_max;
-        too_much(&format!("compiling it takes more than {bytes_max} bytes of memory"), "memory_bytes_max")
+        let what = format!("compiling it takes more than {bytes_max} bytes of memory");
+        CompileError::Unfit(too_much(&what, "memory_bytes_max"))
     }
 }
 
-fn too_much(what: &str, setting: &str) -> CompileError {
-    CompileError::Unfit(format!(
+fn too_much(what: &str, setting: &str) -> String {
+    format!(
         "{what}; build it smaller (in release mode, with shorter functions), or raise compile.{setting} and start the \
          host again"
-    ))
+    )
 }
 
 /// The right to compile, until it is dropped.
@@ -553,35 +593,41 @@ mod tests {
         .replace('\n', " ")
     }
 
-    /// Each row is a way for a child to end, what is said of it, and whether that is the component's fault: then it is
-    /// not compiled again.
+    /// Each row is a way for a child to end, what is said of it, and whose fault it is. What is the component's is not
+    /// compiled again.
     #[test]
     fn whatever_becomes_of_the_child_is_told_from_its_end() {
         let of_another = Digest::of(b"another");
         let own = Digest::of(WASM);
-        for (script, words, lasting) in [
-            ("true", "without a report", false),
-            ("echo nonsense >&2", "without a report", false),
-            ("exit 2", "is it the program `leasehold` of this version?", false),
-            ("echo \"thread panicked\" >&2; exit 101", "thread panicked", true),
-            ("kill -SEGV $$", "signal 11", true),
-            ("echo 'memory allocation of 8 bytes failed' >&2; kill -ABRT $$", "compile.memory_bytes_max", true),
-            ("kill -XCPU $$", "compile.cpu_sec_max", true),
-            ("kill -KILL $$", "killed by somebody else", false),
-            (&reporting(r#"{"unfit":"it is ugly"}"#), "it is ugly", true),
-            (&reporting(r#""memory""#), "compile.memory_bytes_max", true),
-            (&reporting(r#"{"failed":"no luck"}"#), "no luck", false),
-            (&reporting(&good("another engine", &own, WASM.len())), "another version", false),
-            (&reporting(&good("this engine", &of_another, WASM.len())), "another component", false),
-            (&reporting(&good("this engine", &own, 1)), "another component", false),
+        let (failed, unfit) = (CompileError::Failed as fn(String) -> CompileError, CompileError::Unfit as fn(_) -> _);
+        for (script, words, kind) in [
+            ("true", "without a report", failed),
+            ("echo nonsense >&2", "without a report", failed),
+            ("exit 2", "is it the program `leasehold` of this version?", failed),
+            ("echo \"thread panicked\" >&2; exit 101", "thread panicked", unfit),
+            ("kill -SEGV $$", "signal 11", unfit),
+            ("echo 'memory allocation of 8 bytes failed' >&2; kill -ABRT $$", "compile.memory_bytes_max", unfit),
+            ("kill -XCPU $$", "compile.cpu_sec_max", unfit),
+            ("kill -KILL $$", "killed by somebody else", failed),
+            ("exec sleep 1000", "compile.timeout_sec", failed),
+            (&reporting(r#"{"unfit":"it is ugly"}"#), "it is ugly", CompileError::NoAgent),
+            (&reporting(r#""memory""#), "compile.memory_bytes_max", unfit),
+            (&reporting(r#"{"failed":"no luck"}"#), "no luck", failed),
+            (&reporting(&good("another engine", &own, WASM.len())), "another version", failed),
+            (&reporting(&good("this engine", &of_another, WASM.len())), "another component", failed),
+            (&reporting(&good("this engine", &own, 1)), "another component", failed),
         ] {
-            let fake = Fake::new(script, |_| ());
+            let fake = Fake::new(script, |settings| {
+                if script.contains("sleep") {
+                    settings.timeout_sec = 1;
+                }
+            });
             let first = fake.compile().expect_err(script);
-            assert_eq!(matches!(first, CompileError::Unfit(_)), lasting, "{script}: {first:?}");
+            assert_eq!(first, kind(first.to_string()), "{script}");
             assert!(first.to_string().contains(words), "{script}: {first}");
             let second = fake.compile().expect_err(script);
             assert_eq!(first, second, "{script}");
-            assert_eq!(fake.begun(), if lasting { 1 } else { 2 }, "{script}");
+            assert_eq!(fake.begun(), if matches!(first, CompileError::Failed(_)) { 2 } else { 1 }, "{script}");
         }
         let fake = Fake::new(&reporting(&good("this engine", &own, WASM.len())), |_| ());
         assert_eq!(fake.compile().unwrap().exports, ["run"]);

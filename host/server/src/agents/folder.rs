@@ -5,7 +5,8 @@
 //! an agent too. What is wrong with a file is said once, until it changes.
 //!
 //! What was compiled before is registered at once. The rest waits for its turn
-//! to be compiled, on threads of its own: no look waits for it but the first.
+//! to be compiled, on threads of its own. No look waits for it; the registry is
+//! told what it may expect, and a submission can wait.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -16,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
+    time::Instant,
 };
 
 use tokio::sync::Notify;
@@ -44,6 +46,8 @@ type Id = (String, String);
 
 struct Seen {
     stamp: Stamp,
+    /// Whether it was there at the first look, as it is now.
+    from_the_start: bool,
     /// Whether it was tried as it is now.
     tried: bool,
     /// Under which number it is being compiled as it is now.
@@ -95,6 +99,8 @@ struct Work {
 struct Done {
     ticket: u64,
     id: Id,
+    /// How long it took.
+    sec: f64,
     outcome: Result<Arc<Agent>, RegisterError>,
 }
 
@@ -116,29 +122,42 @@ impl Folder {
     /// Registers what was compiled since, and says what could not be.
     pub fn settle(&mut self, registry: &Registry) -> Vec<RegisterError> {
         let done: Vec<Done> = self.done.try_iter().collect();
-        done.into_iter().filter_map(|done| self.take_up(registry, done)).collect()
+        let problems = done.into_iter().filter_map(|done| self.take_up(registry, done)).collect();
+        self.announce(registry);
+        problems
     }
 
-    /// Waits for everything that is being compiled, and settles it.
-    fn finish(&mut self, registry: &Registry) -> Vec<RegisterError> {
+    /// Tells the registry what it may expect.
+    fn announce(&self, registry: &Registry) {
+        let compiled = self.seen.iter().filter(|(_, seen)| seen.ticket.is_some());
+        registry.expect(compiled.map(|(id, seen)| (id.clone(), seen.from_the_start)).collect());
+    }
+
+    /// Waits for everything that is being compiled, and settles it. Blocks, for seconds.
+    ///
+    /// # Panics
+    ///
+    /// If a thread that compiles has panicked where it cannot.
+    pub fn finish(&mut self, registry: &Registry) -> Vec<RegisterError> {
         let waiting = |seen: &BTreeMap<Id, Seen>| seen.values().any(|seen| seen.ticket.is_some());
         let mut problems = BTreeMap::new();
         while waiting(&self.seen) {
             let done = self.done.recv().expect("the bench has a sender, too");
             let id = done.id.clone();
             problems.extend(self.take_up(registry, done).map(|problem| (id, problem)));
+            self.announce(registry);
         }
         problems.into_values().collect()
     }
 
-    fn take_up(&mut self, registry: &Registry, Done { ticket, id, outcome }: Done) -> Option<RegisterError> {
+    fn take_up(&mut self, registry: &Registry, Done { ticket, id, sec, outcome }: Done) -> Option<RegisterError> {
         // A file that has changed or gone meanwhile is none of this.
         let seen = self.seen.get_mut(&id).filter(|seen| seen.ticket == Some(ticket))?;
         seen.ticket = None;
         match outcome {
             Ok(agent) => {
                 registry.insert(&id.0, &id.1, &agent);
-                tracing::info!(agent = agent.id, digest = %agent.audit.digest, "an agent was compiled and deployed");
+                tracing::info!(agent = agent.id, digest = %agent.audit.digest, sec, "an agent was compiled and deployed");
                 seen.agent = Some(agent);
                 None
             }
@@ -154,7 +173,7 @@ impl Folder {
 
     /// Brings the registry up to what the folder holds, and says of each new file that is no agent why. Blocks.
     ///
-    /// The first look waits until all there is has been compiled; later ones leave that to [`settle`](Self::settle).
+    /// What has to be compiled is left to [`settle`](Self::settle), or to [`finish`](Self::finish).
     ///
     /// A version whose file is gone is withdrawn. One whose file was replaced by something that is no agent stays as it
     /// was: what ran a moment ago is better than nothing.
@@ -206,11 +225,11 @@ impl Folder {
             let seen = match self.seen.get_mut(&id) {
                 Some(seen) if seen.stamp == stamp => seen,
                 Some(seen) => {
-                    *seen = Seen { agent: seen.agent.take(), ..Seen::new(stamp) };
+                    *seen = Seen { agent: seen.agent.take(), ..Seen::new(stamp, false) };
                     continue;
                 }
                 None => {
-                    let seen = self.seen.entry(id.clone()).or_insert(Seen::new(stamp));
+                    let seen = self.seen.entry(id.clone()).or_insert(Seen::new(stamp, first));
                     if !first {
                         continue;
                     }
@@ -237,16 +256,14 @@ impl Folder {
                 Err(problem) => problems.push(problem),
             }
         }
-        if first {
-            problems.extend(self.finish(registry));
-        }
+        self.announce(registry);
         Ok(problems)
     }
 }
 
 impl Seen {
-    fn new(stamp: Stamp) -> Self {
-        Self { stamp, tried: false, ticket: None, failures: 0, agent: None }
+    fn new(stamp: Stamp, from_the_start: bool) -> Self {
+        Self { stamp, from_the_start, tried: false, ticket: None, failures: 0, agent: None }
     }
 }
 
@@ -277,7 +294,7 @@ impl Bench {
             Err(error) => {
                 let Some(Work { ticket, id, path }) = queue.waiting.pop_back() else { return };
                 let outcome = Err(RegisterError::Failed { path, reason: format!("no thread can be started: {error}") });
-                self.tell(Done { ticket, id, outcome });
+                self.tell(Done { ticket, id, sec: 0.0, outcome });
             }
         }
     }
@@ -285,19 +302,21 @@ impl Bench {
     /// Compiles until nothing is left.
     fn work(&self, registry: &Registry) {
         loop {
-            let next = {
+            let (next, waiting) = {
                 let mut queue = self.queue();
                 let next = queue.waiting.pop_front();
                 queue.workers -= usize::from(next.is_none());
-                next
+                (next, queue.waiting.len())
             };
             let Some(Work { ticket, id, path }) = next else { return };
+            tracing::info!(agent = format!("{}@{}", id.0, id.1), waiting, "an agent is being compiled");
+            let begun = Instant::now();
             let prepare = AssertUnwindSafe(|| registry.prepare_file(&path, &id.0, &id.1));
             let outcome = panic::catch_unwind(prepare).unwrap_or_else(|_| {
                 let reason = "the host failed while it was compiled".to_owned();
                 Err(RegisterError::Unfit { path: path.clone(), reason })
             });
-            self.tell(Done { ticket, id, outcome });
+            self.tell(Done { ticket, id, sec: begun.elapsed().as_secs_f64(), outcome });
         }
     }
 
@@ -385,9 +404,18 @@ fn stem(path: &Path) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::{
-        agents::{cache::Cache, compiler::Compiler},
+        agents::{
+            cache::Cache,
+            compiler::{Compiler, Place, Settings},
+        },
         sandbox::{engine::Sandbox, limits::Limits},
     };
+
+    fn registry(data: &Path, compiler: Compiler) -> Arc<Registry> {
+        let sandbox = Arc::new(Sandbox::new(&Limits::default(), 1).unwrap());
+        let cache = Cache::open(data.join("compiled")).unwrap();
+        Arc::new(Registry::new(sandbox, cache, compiler, 1 << 20))
+    }
 
     #[test]
     fn an_agents_folder_is_read_in_both_layouts_and_odd_names_are_reported() {
@@ -424,9 +452,7 @@ mod tests {
     #[test]
     fn a_file_is_tried_once_it_has_not_changed_between_two_looks_and_complained_of_once() {
         let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let sandbox = Arc::new(Sandbox::new(&Limits::default(), 1).unwrap());
-        let cache = Cache::open(data.path().join("compiled")).unwrap();
-        let registry = Arc::new(Registry::new(sandbox, cache, Compiler::default(), 1 << 20));
+        let registry = registry(data.path(), Compiler::default());
         let mut folder = Folder::new(dir.path().to_owned());
         let mut look = |write: &[(&str, &str)]| -> Vec<String> {
             for (file, content) in write {
@@ -457,5 +483,29 @@ mod tests {
         }
         drop(dir);
         assert!(folder.look(&registry).is_err());
+    }
+
+    #[test]
+    fn a_look_waits_for_no_compiler_and_what_is_compiled_is_expected_until_it_has_ended() {
+        let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        // Nobody ever has a turn.
+        let settings = Settings { concurrent_max: 0, ..Settings::default() };
+        let registry = registry(data.path(), Compiler::new(Place::InProcess, settings));
+        for (file, content) in [("a@1.wasm", "x"), ("a@2.wasm", "y"), ("b@1.wasm", "x")] {
+            fs::write(dir.path().join(file), content).unwrap();
+        }
+        let mut folder = Folder::new(dir.path().to_owned());
+        assert!(folder.look(&registry).unwrap().is_empty());
+        assert_eq!(registry.expected(), 3);
+        assert!(registry.offers("a@2").is_ok() && registry.offers("a@3").is_err());
+        let refusal = registry.resolve("a").map(drop).unwrap_err();
+        assert!(refusal.message.contains("still being compiled"), "{refusal:?}");
+        // One that is gone is not expected, whatever becomes of it.
+        fs::remove_file(dir.path().join("b@1.wasm")).unwrap();
+        assert!(folder.look(&registry).unwrap().is_empty());
+        assert!(registry.expected() == 2 && registry.offers("b").is_err());
+        registry.stop();
+        assert_eq!(folder.finish(&registry).len(), 2);
+        assert!(registry.expected() == 0 && registry.offers("a").is_err());
     }
 }

@@ -3,6 +3,7 @@
 //! An agent is a file, `NAME@VERSION.wasm` or `NAME/VERSION.wasm`, in the
 //! agents folder ([`super::folder`]). It is audited and compiled ([`super::compiler`]) and linked when it is
 //! registered; what cannot be is reported and left out, and the rest works.
+//! What is still being compiled is expected, and a submission waits for it.
 
 use std::{
     cmp::Ordering,
@@ -11,7 +12,7 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::{Arc, Condvar, Mutex, PoisonError, RwLock},
 };
 
 use leasehold_core::{
@@ -20,6 +21,7 @@ use leasehold_core::{
 };
 
 use rustix::fs::OFlags;
+use tokio::sync::watch;
 
 use super::{
     audit::{Audit, Digest, printable},
@@ -48,7 +50,14 @@ pub struct Registry {
     compiler: Compiler,
     component_bytes_max: usize,
     agents: RwLock<BTreeMap<String, Versions>>,
+    expected: watch::Sender<Expected>,
+    /// The components that are being made ready, so that who wants the same one waits for it.
+    making: Mutex<BTreeSet<Digest>>,
+    made: Condvar,
 }
+
+/// The names and versions that are being compiled, and whether each was there when the host started.
+pub type Expected = BTreeMap<(String, String), bool>;
 
 /// The versions of one agent, oldest first.
 #[derive(Default)]
@@ -113,7 +122,7 @@ impl Unready {
     fn of(self, path: &Path) -> RegisterError {
         let (path, reason) = (path.to_owned(), self.to_string());
         match self {
-            Self::Cache(CacheError::Compile(CompileError::Unfit(_))) | Self::Link(_) => {
+            Self::Cache(CacheError::Compile(CompileError::NoAgent(_) | CompileError::Unfit(_))) | Self::Link(_) => {
                 RegisterError::Unfit { path, reason }
             }
             Self::Cache(_) => RegisterError::Failed { path, reason },
@@ -125,13 +134,53 @@ impl Registry {
     /// Makes an empty registry.
     #[must_use]
     pub fn new(sandbox: Arc<Sandbox>, cache: Cache, compiler: Compiler, component_bytes_max: usize) -> Self {
-        Self { sandbox, cache, compiler, component_bytes_max, agents: RwLock::default() }
+        let (agents, expected) = (RwLock::default(), watch::Sender::default());
+        let (making, made) = (Mutex::default(), Condvar::default());
+        Self { sandbox, cache, compiler, component_bytes_max, agents, expected, making, made }
     }
 
     /// Who compiles.
     #[must_use]
     pub fn compiler(&self) -> &Compiler {
         &self.compiler
+    }
+
+    /// Ends what is being compiled, and nobody waits for it any more.
+    pub fn stop(&self) {
+        self.compiler.stop();
+        self.expected.send_modify(|_| ());
+    }
+
+    /// Says what is being compiled now.
+    pub fn expect(&self, expected: Expected) {
+        self.expected.send_if_modified(|known| {
+            let is_new = *known != expected;
+            *known = expected;
+            is_new
+        });
+    }
+
+    /// How many agents are being compiled.
+    #[must_use]
+    pub fn expected(&self) -> usize {
+        self.expected.borrow().len()
+    }
+
+    /// Returns once the agent a submission names (as for [`resolve`](Self::resolve)) is not being compiled any more.
+    pub async fn arrival(&self, wanted: &str) {
+        let mut expected = self.expected.subscribe();
+        // It fails when the registry is gone, and then nobody waits.
+        let _ = expected.wait_for(|expected| self.compiler.is_stopping() || !self.awaits(expected, wanted)).await;
+    }
+
+    fn awaits(&self, expected: &Expected, wanted: &str) -> bool {
+        if expected.is_empty() {
+            return false;
+        }
+        let (name, version) = split(wanted);
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        let known = agents.get(name).map(|versions| versions.0.iter().map(|(version, _)| version.as_str()));
+        is_awaited(expected, &known.into_iter().flatten().collect::<Vec<_>>(), name, version)
     }
 
     /// Registers one file as `name@version`. Blocks, for seconds if it has to be compiled.
@@ -169,8 +218,8 @@ impl Registry {
     ) -> Result<Option<Arc<Agent>>, RegisterError> {
         let wasm = self.read(path)?;
         let digest = Digest::of(&wasm);
-        if let Some(reason) = self.compiler.refused(&digest) {
-            return Err(RegisterError::Unfit { path: path.to_owned(), reason });
+        if let Some(why) = self.refused(&digest) {
+            return Err(Unready::from(CacheError::from(why)).of(path));
         }
         let Some(ready) = self.cache.load(self.sandbox.engine(), &digest) else { return Ok(None) };
         let agent = self.link(ready, format!("{name}@{version}"), &wasm);
@@ -179,7 +228,7 @@ impl Registry {
 
     /// Registers an agent that was made.
     pub fn insert(&self, name: &str, version: &str, agent: &Arc<Agent>) {
-        let mut agents = self.agents.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
         agents.entry(name.to_owned()).or_default().insert(version, Arc::clone(agent));
     }
 
@@ -212,7 +261,7 @@ impl Registry {
 
     /// Takes a version out, unless it is another agent's by now. Jobs that run it go on.
     pub fn withdraw(&self, name: &str, version: &str, agent: &Arc<Agent>) {
-        let mut agents = self.agents.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
         let Some(versions) = agents.get_mut(name) else { return };
         versions.0.retain(|(known, registered)| known != version || !Arc::ptr_eq(registered, agent));
         if versions.0.is_empty() {
@@ -222,11 +271,31 @@ impl Registry {
 
     fn prepare(&self, digest: Digest, wasm: &[u8], id: String) -> Result<Arc<Agent>, Unready> {
         let engine = self.sandbox.engine();
+        let making = self.making(digest);
         let ready = match self.cache.load(engine, &digest) {
             Some(ready) => ready,
-            None => self.cache.add(engine, &self.compiler, digest, wasm, self.component_bytes_max)?,
+            None => match self.refused(&digest) {
+                Some(why) => return Err(CacheError::from(why).into()),
+                None => self.cache.add(engine, &self.compiler, digest, wasm, self.component_bytes_max)?,
+            },
         };
+        drop(making);
         self.link(ready, id, wasm)
+    }
+
+    /// Why a component is known to be no agent, if it is.
+    fn refused(&self, digest: &Digest) -> Option<CompileError> {
+        let kept = || self.cache.refused(self.sandbox.engine(), &self.compiler, digest).map(CompileError::NoAgent);
+        self.compiler.refused(digest).or_else(kept)
+    }
+
+    /// Waits until nobody else makes this component ready: what one has compiled the next one finds.
+    fn making(&self, digest: Digest) -> Making<'_> {
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        while !making.insert(digest) {
+            making = self.made.wait(making).unwrap_or_else(PoisonError::into_inner);
+        }
+        Making { registry: self, digest }
     }
 
     fn link(&self, ready: Ready, id: String, wasm: &[u8]) -> Result<Arc<Agent>, Unready> {
@@ -262,10 +331,7 @@ impl Registry {
     ///
     /// `INVALID_REQUEST`, `AGENT_NOT_AVAILABLE` or `AGENT_VERSION_NOT_AVAILABLE`.
     pub fn resolve(&self, wanted: &str) -> Result<Arc<Agent>, Refusal> {
-        let (name, version) = match wanted.split_once('@') {
-            Some((name, version)) => (name, Some(version)),
-            None => (wanted, None),
-        };
+        let (name, version) = split(wanted);
         if !is_name(name) || !version.is_none_or(is_version) {
             let wanted: String = wanted.chars().take(80).collect();
             return Err(Refusal::invalid(format!(
@@ -273,7 +339,11 @@ impl Registry {
                  (name: a-z 0-9 . _ -, version: A-Z a-z 0-9 . + _ -)"
             )));
         }
-        let agents = self.agents.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.awaits(&self.expected.borrow(), wanted) {
+            let message = format!("`{wanted}` is still being compiled on this host; try again in a moment");
+            return Err(Refusal::new(ErrorCode::AgentNotAvailable, message));
+        }
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
         let Some(versions) = agents.get(name) else {
             return Err(Refusal::new(ErrorCode::AgentNotAvailable, format!("there is no agent `{name}` on this host")));
         };
@@ -286,6 +356,18 @@ impl Registry {
             let message = format!("`{wanted}` is not on this host; `{name}` has the versions {}", known.join(", "));
             Refusal::new(ErrorCode::AgentVersionNotAvailable, message)
         })
+    }
+
+    /// Finds out whether there is, or may soon be, an agent that a submission could name.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    pub fn offers(&self, wanted: &str) -> Result<(), Refusal> {
+        if self.awaits(&self.expected.borrow(), wanted) {
+            return Ok(());
+        }
+        self.resolve(wanted).map(drop)
     }
 
     /// Finds the component that a job began with, deployed or not. Blocks, for seconds if it has to be compiled.
@@ -310,7 +392,7 @@ impl Registry {
     /// Every agent with its versions, for a welcome (ARCP §6.2).
     #[must_use]
     pub fn inventory(&self) -> Vec<AgentInfo> {
-        let agents = self.agents.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
         let info = |(name, versions): (&String, &Versions)| {
             let default = versions.default()?.0.clone();
             let versions = versions.0.iter().map(|(version, _)| version.clone()).collect();
@@ -322,8 +404,39 @@ impl Registry {
     /// Every registered version.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Agent>> {
-        let agents = self.agents.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
         agents.values().flat_map(|versions| versions.0.iter().map(|(_, agent)| Arc::clone(agent))).collect()
+    }
+}
+
+/// The right to make a component ready, until it is dropped.
+struct Making<'a> {
+    registry: &'a Registry,
+    digest: Digest,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.registry.making.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+        self.registry.made.notify_all();
+    }
+}
+
+/// A name, and a version if one is named.
+fn split(wanted: &str) -> (&str, Option<&str>) {
+    wanted.split_once('@').map_or((wanted, None), |(name, version)| (name, Some(version)))
+}
+
+/// Whether it is worth waiting for what is being compiled, where these versions of the agent are `known`.
+///
+/// What was there when the host started counts as deployed, so no older version takes its place meanwhile. What came
+/// later takes the place of an older one when it is ready.
+fn is_awaited(expected: &Expected, known: &[&str], name: &str, version: Option<&str>) -> bool {
+    match version {
+        Some(version) => !known.contains(&version) && expected.contains_key(&(name.to_owned(), version.to_owned())),
+        None => expected.iter().filter(|((expected, _), _)| expected == name).any(|((_, version), from_the_start)| {
+            known.is_empty() || (*from_the_start && known.iter().all(|known| compare(known, version) == Ordering::Less))
+        }),
     }
 }
 
@@ -408,6 +521,29 @@ mod tests {
         for pair in order.windows(2) {
             assert_eq!(compare(pair[0], pair[1]), Ordering::Less, "{pair:?}");
             assert_eq!(compare(pair[1], pair[0]), Ordering::Greater, "{pair:?}");
+        }
+    }
+
+    /// Of `a`, 2 and 3 are being compiled; 3 has come since the host started.
+    #[test]
+    fn a_submission_waits_for_what_it_would_get_of_an_agent_that_is_being_compiled() {
+        let id = |version: &str| ("a".to_owned(), version.to_owned());
+        let expected = Expected::from([(id("2"), true), (id("3"), false)]);
+        for (known, wanted, awaited) in [
+            (&[][..], "a", true),
+            (&["1"], "a", true),       // 2 was there before
+            (&["1", "2"], "a", false), // and 3 was not
+            (&["10"], "a", false),
+            (&["1"], "a@1", false),
+            (&["1"], "a@2", true),
+            (&["1"], "a@3", true),
+            (&["1", "3"], "a@3", false), // whose file was replaced
+            (&["1"], "a@4", false),
+            (&[], "b", false),
+            (&[], "b@2", false),
+        ] {
+            let (name, version) = split(wanted);
+            assert_eq!(is_awaited(&expected, known, name, version), awaited, "{wanted} of {known:?}");
         }
     }
 

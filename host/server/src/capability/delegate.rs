@@ -66,7 +66,7 @@ pub struct Child {
 /// Makes jobs for agents; implemented by the jobs of the host.
 #[async_trait]
 pub trait Delegates: Send + Sync {
-    /// Says whether there is an agent of that name (ARCP §7.5).
+    /// Says whether there is an agent of that name (ARCP §7.5), or one that is still being compiled.
     ///
     /// # Errors
     ///

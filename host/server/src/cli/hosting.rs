@@ -20,7 +20,7 @@ use crate::{
 /// Serves WebSocket clients until the process is told to stop.
 pub async fn serve(config: Config, as_json: bool) -> Result<(), Failure> {
     let host = start(config, Parts::default()).await?;
-    register(&host).await?;
+    left_out(host.deploy_agents().await)?;
     let listener = host.listen().await?;
     let address = listener.local_addr().map_err(anyhow::Error::from)?;
     host.resume_jobs();
@@ -31,14 +31,16 @@ pub async fn serve(config: Config, as_json: bool) -> Result<(), Failure> {
     }
     // A signal that comes right after the ready line is for this host, not for the operating system.
     let told_to_stop = told_to_stop();
-    let (agents, live) = (host.registry().all().len(), host.live_agents());
-    if agents == 0 {
+    let registry = host.registry();
+    let (agents, compiling, live) = (registry.all().len(), registry.expected(), host.live_agents());
+    if agents + compiling == 0 {
         tracing::warn!("--agents: the folder holds no agent; put NAME@VERSION.wasm there");
     }
     if as_json {
-        output::line(&json!({ "url": url, "agents": agents, "live_agents_max": live }));
+        output::line(&json!({ "url": url, "agents": agents, "compiling": compiling, "live_agents_max": live }));
     } else {
-        output::text_line(&format!("leasehold ready at {url} ({agents} agents, up to {live} jobs at once)"));
+        let more = if compiling == 0 { String::new() } else { format!("{compiling} more being compiled, ") };
+        output::text_line(&format!("leasehold ready at {url} ({agents} agents, {more}up to {live} jobs at once)"));
     }
     serve_until_told(&host, listener, told_to_stop).await;
     host.close().await;
@@ -79,7 +81,7 @@ pub async fn stdio(config: Config, dialect: Option<&str>) -> Result<(), Failure>
     // Whoever holds the pipes may do what the policy gives to `local`, unless tokens are configured.
     let owner = config.tokens.is_empty().then(|| Principal::new("local"));
     let host = start(config, Parts { owner, ..Parts::default() }).await?;
-    register(&host).await?;
+    left_out(host.deploy_agents().await)?;
     host.resume_jobs();
     // As the URL of a WebSocket would say it.
     let peer = Peer { query: dialect.map(|name| format!("dialect={name}")), ..Peer::default() };
@@ -92,9 +94,14 @@ pub async fn stdio(config: Config, dialect: Option<&str>) -> Result<(), Failure>
     Ok(())
 }
 
-/// Registers the agents and says which files are none.
+/// Registers the agents, all of which it waits for, and says which files are none.
 pub async fn register(host: &Host) -> Result<(), Failure> {
-    let problems = host.register_agents().await.map_err(|error| match error {
+    left_out(host.register_agents().await)
+}
+
+/// Says which files are no agents.
+fn left_out(looked: Result<Vec<RegisterError>, RegisterError>) -> Result<(), Failure> {
+    let problems = looked.map_err(|error| match error {
         RegisterError::Read { .. } => {
             Failure::Usage(format!("--agents {error}; name a folder that holds NAME@VERSION.wasm files"))
         }

@@ -108,14 +108,15 @@ impl Builder {
 
     /// Starts the host with its agents, and lets the jobs go on that an earlier one did not end.
     ///
-    /// A file that is no agent is logged and left out.
+    /// Agents that were never compiled are compiled from then on; a submission that names one waits for it. A file that
+    /// is no agent is logged and left out.
     ///
     /// # Errors
     ///
     /// If a setting cannot be used or the agents folder cannot be read.
     pub async fn start(self) -> Result<Host, StartError> {
         let host = Host::start(self.config, self.parts).await?;
-        let problems = host.register_agents().await.map_err(|error| StartError::new("server.agents", error))?;
+        let problems = host.deploy_agents().await.map_err(|error| StartError::new("server.agents", error))?;
         for problem in problems {
             tracing::error!(%problem, "an agent was left out");
         }

@@ -18,7 +18,7 @@ use crate::{
 #[async_trait]
 impl Delegates for Jobs {
     fn resolve(&self, agent: &str) -> Result<(), Refusal> {
-        self.registry.resolve(agent).map(drop)
+        self.registry.offers(agent)
     }
 
     async fn start(&self, parent: &Accepted, child: Child) -> Result<(), Refusal> {
@@ -29,6 +29,7 @@ impl Delegates for Jobs {
         if journal::accepted(store, &stream).await.map_err(|error| broken(&error))?.is_some() {
             return Ok(());
         }
+        self.arrival(&child.agent).await;
         let agent = self.registry.resolve(&child.agent)?;
         let slot = self.room(&parent.principal)?;
         let depth = parent.parent.as_ref().map_or(0, |parent| parent.depth) + 1;

@@ -201,10 +201,15 @@ impl Jobs {
                  an agent cannot be run again with less than it had"
             )));
         }
+        // Most often it is what is being compiled, and waiting so takes no thread from anybody.
+        self.registry.arrival(&accepted.agent).await;
         let (registry, id, digest) = (Arc::clone(&self.registry), accepted.agent.clone(), accepted.digest.clone());
         let agent = tokio::task::spawn_blocking(move || registry.pinned(&id, &digest)).await;
         match agent {
-            Ok(agent) => Ok((agent.map_err(Some)?, limits)),
+            Ok(Ok(agent)) => Ok((agent, limits)),
+            // What is not compiled because the host stops is for the next host to compile.
+            Ok(Err(_)) if self.registry.compiler().is_stopping() => Err(None),
+            Ok(Err(why)) => Err(Some(why)),
             Err(error) if error.is_cancelled() => Err(None),
             Err(_) => Err(Some("the host failed while it prepared the agent".to_owned())),
         }

@@ -17,7 +17,7 @@ pub struct Limits {
     pub table_elements_max: usize,
     /// Core instances in one component; CPython needs 14.
     pub instances_max: usize,
-    /// The wasm stack of one agent. Deeper recursion ends the job.
+    /// The wasm stack of one agent, of which what it touched takes memory. Deeper recursion ends the job.
     pub stack_bytes_max: usize,
     /// Bytes an agent may hand to the host in one call; a call over it ends the job.
     pub call_bytes_max: usize,
@@ -29,7 +29,7 @@ pub struct Limits {
     pub delegate_depth_max: u32,
     /// The part of a budget that a child is not given unless its parent names an amount: what is left for a report.
     pub delegate_reserve_percent: u32,
-    /// Bytes of randomness in one call.
+    /// Bytes of randomness in one call; WASI has no way to refuse more, so that ends the job.
     pub random_bytes_max: u64,
 
     /// The largest file, or part of one, that is read or written in one call.
@@ -81,13 +81,14 @@ impl Default for Limits {
             memory_total_bytes_max: 0,
             table_elements_max: 100_000,
             instances_max: 64,
-            stack_bytes_max: 512 << 10,
+            // QuickJS takes 750 bytes of it for a call of a function.
+            stack_bytes_max: 2 << 20,
             call_bytes_max: 32 << 20,
             handles_max: 4096,
             calls_max: 128,
             delegate_depth_max: 8,
             delegate_reserve_percent: 1,
-            random_bytes_max: 64 << 10,
+            random_bytes_max: 1 << 20,
             file_bytes_max: 16 << 20,
             directory_entries_max: 65_536,
             text_bytes_max: 16 << 10,
