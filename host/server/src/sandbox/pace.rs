@@ -26,6 +26,9 @@ use tokio::{runtime::Handle, sync::oneshot};
 /// How long an agent computes before it makes room.
 const CREDIT_MAX: Duration = Duration::from_millis(10);
 
+/// With less credit than this an agent computes in the slow lane.
+const CREDIT_MIN: Duration = Duration::from_millis(1);
+
 /// An agent that waits gets back its credit, so many times slower than it uses it.
 const EARNING_TIMES: u32 = 16;
 
@@ -154,7 +157,7 @@ impl<T: Send + 'static> Future for Paced<T> {
                 }
                 Place::Here(mut agent) => {
                     this.credit.earn(this.idle_since.elapsed());
-                    if this.credit.0.is_zero() {
+                    if this.credit.0 < CREDIT_MIN {
                         this.place = Place::Away(this.hand_over(agent));
                         continue;
                     }
