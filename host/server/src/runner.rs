@@ -33,6 +33,7 @@ use crate::{
         engine::Sandbox,
         instance::{self, Ran},
         limits::Limits,
+        pace::Credit,
     },
     tape::{Again, Control, Halt, Played, Tape},
 };
@@ -362,7 +363,9 @@ impl Run {
     /// Runs the agent and says what its job comes to, if nothing else ends it.
     async fn perform(&self, agent: &Arc<Mutex<Store<JobCtx>>>, tape: &Tape) -> End {
         let (store, code, accepted) = (Arc::clone(agent), Arc::clone(&self.agent), Arc::clone(&self.accepted));
-        let ran = self.sandbox.lane().pace(async move {
+        // An agent has as much credit as it likes if each of its children has some.
+        let credit = if accepted.parent.is_some() { Credit::none() } else { Credit::full() };
+        let ran = self.sandbox.lane().pace(credit, async move {
             instance::run(&mut *store.lock_owned().await, &code.pre, accepted.input.as_str()).await
         });
         match ran.await {

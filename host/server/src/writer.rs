@@ -8,6 +8,7 @@
 //! them a moment, or until somebody asks.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,6 +27,9 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// How long a record that nobody asks for waits for others.
 const LINGER: Duration = Duration::from_millis(1);
+
+/// About how much goes to the store in one write. Others wait meanwhile, and have theirs written after it.
+const WRITE_BYTES: usize = 128 << 10;
 
 /// How many records have been appended so far; a later question refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +50,7 @@ pub struct Writer {
 }
 
 struct State {
-    waiting: Vec<Bytes>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     appended: u64,
     last: Position,
@@ -54,6 +58,27 @@ struct State {
     writing: bool,
     /// A write begins soon.
     lingering: bool,
+}
+
+struct Waiting {
+    record: Bytes,
+    /// Whether the next one was appended together with this, and so is written together with it.
+    with_next: bool,
+}
+
+impl State {
+    /// Takes what is to be written next.
+    fn take(&mut self) -> Vec<Bytes> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while let Some(Waiting { record, with_next }) = self.waiting.pop_front() {
+            bytes += record.len();
+            taken.push(record);
+            if bytes >= WRITE_BYTES && !with_next {
+                break;
+            }
+        }
+        taken
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -84,7 +109,7 @@ impl Writer {
         linger: Duration,
     ) -> Arc<Self> {
         let state =
-            State { waiting: Vec::new(), waiting_bytes: 0, appended: 0, last, writing: false, lingering: false };
+            State { waiting: VecDeque::new(), waiting_bytes: 0, appended: 0, last, writing: false, lingering: false };
         Arc::new(Self { store, stream, patience, linger, state: Mutex::new(state), progress: watch::Sender::default() })
     }
 
@@ -142,9 +167,10 @@ impl Writer {
             return Err(error);
         }
         let mut state = self.state();
-        for record in records {
+        let mut records = records.into_iter().peekable();
+        while let Some(record) = records.next() {
             state.waiting_bytes += record.len();
-            state.waiting.push(record);
+            state.waiting.push_back(Waiting { record, with_next: records.peek().is_some() });
             state.appended += 1;
         }
         Ok(Mark(state.appended))
@@ -225,15 +251,16 @@ impl Writer {
     /// Writes what waits until nothing does.
     async fn write(self: Arc<Self>) {
         loop {
-            let (records, last, appended) = {
+            let (records, last) = {
                 let mut state = self.state();
-                if state.waiting.is_empty() {
+                let records = state.take();
+                if records.is_empty() {
                     state.writing = false;
                     return;
                 }
-                (std::mem::take(&mut state.waiting), state.last, state.appended)
+                (records, state.last)
             };
-            let bytes: usize = records.iter().map(Bytes::len).sum();
+            let (count, bytes) = (records.len() as u64, records.iter().map(Bytes::len).sum::<usize>());
             match self.put(last, records).await {
                 Ok(last) => {
                     let waiting_bytes = {
@@ -243,7 +270,7 @@ impl Writer {
                         state.waiting_bytes
                     };
                     self.progress.send_modify(|progress| {
-                        progress.durable = appended;
+                        progress.durable += count;
                         progress.waiting_bytes = waiting_bytes;
                     });
                 }
@@ -336,6 +363,28 @@ mod tests {
         drop(hold);
         writer.durable(first).await.unwrap();
         assert_eq!(stored(&store).await, [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn much_goes_to_the_store_in_several_writes_and_what_belongs_together_in_one() {
+        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let large = || Bytes::from(vec![0; WRITE_BYTES]);
+        let held = writer(&store);
+        let _hold = held.hold();
+        held.append([large(), large()]).unwrap();
+        held.append([large()]).unwrap();
+        let taken = || held.state().take().len();
+        assert_eq!((taken(), taken(), taken()), (2, 1, 0));
+
+        let writer = writer(&store);
+        let hold = writer.hold();
+        for n in 0..5 {
+            writer.append([record(n)[0].clone(), large()]).unwrap();
+        }
+        drop(hold);
+        writer.flushed().await.unwrap();
+        assert_eq!(stored(&store).await, [0, 0, 1, 0, 2, 0, 3, 0, 4, 0]);
+        assert_eq!((writer.waiting_bytes(), writer.last()), (0, Position::new(10)));
     }
 
     fn writer_that_lingers(store: &Arc<dyn Store>, linger: Duration) -> Arc<Writer> {

@@ -67,16 +67,8 @@ impl SlowLane {
         Ok(Self { turns })
     }
 
-    /// Runs an agent, and lets it compute for long only in this lane. To be polled on a Tokio runtime.
-    pub fn pace<T: Send + 'static>(&self, agent: impl Future<Output = T> + Send + 'static) -> Paced<T> {
-        self.pace_with(Credit(CREDIT_MAX), agent)
-    }
-
-    fn pace_with<T: Send + 'static>(
-        &self,
-        credit: Credit,
-        agent: impl Future<Output = T> + Send + 'static,
-    ) -> Paced<T> {
+    /// Runs an agent, and lets it compute for more than its credit only in this lane. To be polled on a Tokio runtime.
+    pub fn pace<T: Send + 'static>(&self, credit: Credit, agent: impl Future<Output = T> + Send + 'static) -> Paced<T> {
         let alarm = Arc::new(Alarm { rung: AtomicBool::new(true), task: AtomicWaker::new() });
         let waker = Waker::from(Arc::clone(&alarm));
         let place = Place::Here(Box::pin(agent));
@@ -86,9 +78,21 @@ impl SlowLane {
 
 /// How much longer an agent may compute before it makes room.
 #[derive(Debug)]
-struct Credit(Duration);
+pub struct Credit(Duration);
 
 impl Credit {
+    /// What an agent begins with.
+    #[must_use]
+    pub fn full() -> Self {
+        Self(CREDIT_MAX)
+    }
+
+    /// For one of those of which another agent starts as many as it likes.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Duration::ZERO)
+    }
+
     fn spend(&mut self, computed: Duration) {
         self.0 = self.0.saturating_sub(computed);
     }
@@ -218,10 +222,6 @@ impl<T: Send + 'static> Paced<T> {
 mod tests {
     use super::*;
 
-    fn spent() -> Credit {
-        Credit(Duration::ZERO)
-    }
-
     fn lane() -> SlowLane {
         SlowLane::new().unwrap()
     }
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn credit_is_spent_by_computing_and_comes_back_slower_up_to_where_it_was() {
-        let mut credit = Credit(CREDIT_MAX);
+        let mut credit = Credit::full();
         credit.spend(Duration::from_millis(7));
         assert_eq!(credit.0, Duration::from_millis(3));
         credit.earn(Duration::from_millis(32));
@@ -266,11 +266,11 @@ mod tests {
     #[tokio::test]
     async fn an_agent_computes_here_until_its_credit_is_spent_and_then_in_the_slow_lane() {
         let lane = lane();
-        assert!(lane.pace(async { here() }).await);
-        let mut busy = lane.pace_with(spent(), Busy { turns: 1000, away: 0 });
+        assert!(lane.pace(Credit::full(), async { here() }).await);
+        let mut busy = lane.pace(Credit::none(), Busy { turns: 1000, away: 0 });
         // What it earns between two turns is next to nothing, and not what is tested.
         let away = std::future::poll_fn(|context| {
-            busy.credit = spent();
+            busy.credit = Credit::none();
             busy.idle_since = Instant::now();
             Pin::new(&mut busy).poll(context)
         });
@@ -282,7 +282,7 @@ mod tests {
         let lane = lane();
         for _ in 0..1000 {
             let (sender, receiver) = oneshot::channel();
-            let agent = tokio::spawn(lane.pace_with(spent(), receiver));
+            let agent = tokio::spawn(lane.pace(Credit::none(), receiver));
             tokio::spawn(async { sender.send(7) });
             assert_eq!(agent.await.unwrap().unwrap(), 7);
         }
@@ -292,10 +292,10 @@ mod tests {
     async fn a_panic_in_the_slow_lane_is_the_jobs_and_the_lane_goes_on() {
         let lane = lane();
         for _ in 0..8 {
-            let agent = lane.pace_with(spent(), async { panic!("of the agent") });
+            let agent = lane.pace(Credit::none(), async { panic!("of the agent") });
             assert!(tokio::spawn(agent).await.unwrap_err().is_panic());
         }
-        assert_eq!(lane.pace_with(spent(), async { 7 }).await, 7);
+        assert_eq!(lane.pace(Credit::none(), async { 7 }).await, 7);
     }
 
     /// Says when it is dropped.
@@ -312,7 +312,7 @@ mod tests {
         let lane = lane();
         let (sender, receiver) = oneshot::channel();
         let dropped = Dropped(Some(sender));
-        let mut agent = lane.pace_with(spent(), async move {
+        let mut agent = lane.pace(Credit::none(), async move {
             let _dropped = dropped;
             std::future::pending::<()>().await;
         });
