@@ -50,7 +50,7 @@ use crate::{
     journal::{self, Bounds, Hold, Journal, JournalError},
     policy::Policy,
     rate::Bucket,
-    runner::{Run, Turns},
+    runner::{Run, Turns, present},
     sandbox::engine::Sandbox,
     seal::Sealer,
     store::{Position, StoreError, StreamId},
@@ -428,7 +428,7 @@ impl Jobs {
         let run = Run {
             world: Arc::clone(&self.world),
             sandbox: Arc::clone(&self.sandbox),
-            agent,
+            agent: present(agent),
             accepted: Arc::clone(&accepted),
             limits: Arc::new(self.world.limits.clone()),
             journal: Arc::clone(&journal),
@@ -482,6 +482,7 @@ impl Jobs {
         self.frozen.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.sandbox.lane().is_empty().await;
         let journals: Vec<_> = {
             let index = self.index();
             index.jobs.values().filter_map(|entry| Some(Arc::clone(&entry.running.as_ref()?.journal))).collect()

@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     jobs,
     journal::{self, Bounds, Journal},
-    runner::{Replayed, Run, Turns},
+    runner::{Replayed, Run, Turns, present},
     sandbox::engine::Sandbox,
     store::{Position, Store, memory::Memory},
     tape::Control,
@@ -63,7 +63,7 @@ pub async fn replay(
     let run = Run {
         world: Arc::new(World::new(Clock::system(), mounts, limits, store, Services::none())),
         sandbox,
-        agent,
+        agent: present(agent),
         accepted: Arc::new(accepted),
         limits: Arc::new(agents),
         journal: Journal::new(nowhere, job_id, Position::ZERO, bounds),

@@ -6,11 +6,15 @@
 
 use std::{
     convert::Infallible,
-    future::pending,
+    future::{pending, ready},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
 use leasehold_core::{
     error::{ErrorCode, Refusal},
     job::{
@@ -53,8 +57,8 @@ pub struct Run {
     pub world: Arc<World>,
     /// The engine.
     pub sandbox: Arc<Sandbox>,
-    /// The agent as it was resolved.
-    pub agent: Arc<Agent>,
+    /// The agent as it was resolved, or will be once it is compiled.
+    pub agent: Coming,
     /// The job.
     pub accepted: Arc<Accepted>,
     /// What its agent may use: the limits of the host that accepted it.
@@ -69,6 +73,14 @@ pub struct Run {
     pub turns: Turns,
     /// Who makes keys for jobs, if anybody does (ARCP §9.8).
     pub keeper: Option<Arc<Keeper>>,
+}
+
+/// An agent, or why there is none.
+pub type Coming = Shared<BoxFuture<'static, Result<Arc<Agent>, String>>>;
+
+/// An agent that is there.
+pub fn present(agent: Arc<Agent>) -> Coming {
+    ready(Ok(agent)).boxed().shared()
 }
 
 /// Who may run, and who may catch up.
@@ -180,6 +192,18 @@ impl Run {
     async fn live(&self, slot: &mut Option<OwnedSemaphorePermit>, spent: &mut Option<Spent>) -> End {
         let ends = self.ends();
         let mut again = self.interrupted.then_some(Again::Restart);
+        let coming = tokio::select! {
+            biased;
+            coming = self.agent.clone() => coming,
+            end = self.ended(ends) => return end,
+        };
+        let agent = match coming {
+            Ok(agent) => agent,
+            Err(why) => {
+                tracing::error!(job_id = %self.accepted.job_id, why, "a job cannot go on");
+                return failed(Status::Error, ErrorCode::InternalError, &why);
+            }
+        };
         let (mut begun, mut unreadable) = (false, 0);
         loop {
             // Nothing that ends a job waits for its turn.
@@ -193,7 +217,7 @@ impl Run {
             {
                 return journal_end(&error);
             }
-            match self.race(ends, again, place, &mut unreadable, spent).await {
+            match self.race(&agent, ends, again, place, &mut unreadable, spent).await {
                 Outcome::End(end) => return end,
                 Outcome::Again(at, next) => {
                     again = Some(next);
@@ -265,6 +289,7 @@ impl Run {
     /// Races the agent against everything that may end it first.
     async fn race(
         &self,
+        code: &Arc<Agent>,
         ends: Ends,
         again: Option<Again>,
         place: Option<OwnedSemaphorePermit>,
@@ -274,7 +299,7 @@ impl Run {
         let (tape, agent) = self.stage(again);
         let stop = tokio::select! {
             biased;
-            end = self.perform(&agent, &tape) => Stop::Ran(end),
+            end = self.perform(code, &agent, &tape) => Stop::Ran(end),
             halt = tape.halted() => Stop::Halted(halt),
             never = holding(place, &tape) => match never {},
             () = self.after_cancel() => Stop::Cancelled,
@@ -334,7 +359,10 @@ impl Run {
         let ended = tokio::select! {
             biased;
             ended = async {
-                let end = self.perform(&agent, &tape).await;
+                let end = match self.agent.clone().await {
+                    Ok(code) => self.perform(&code, &agent, &tape).await,
+                    Err(why) => failed(Status::Error, ErrorCode::InternalError, &why),
+                };
                 tape.finish().await;
                 Ok(end)
             } => ended,
@@ -361,8 +389,8 @@ impl Run {
     }
 
     /// Runs the agent and says what its job comes to, if nothing else ends it.
-    async fn perform(&self, agent: &Arc<Mutex<Store<JobCtx>>>, tape: &Tape) -> End {
-        let (store, code, accepted) = (Arc::clone(agent), Arc::clone(&self.agent), Arc::clone(&self.accepted));
+    async fn perform(&self, code: &Arc<Agent>, agent: &Arc<Mutex<Store<JobCtx>>>, tape: &Tape) -> End {
+        let (store, code, accepted) = (Arc::clone(agent), Arc::clone(code), Arc::clone(&self.accepted));
         // An agent has as much credit as it likes if each of its children has some.
         let credit = if accepted.parent.is_some() { Credit::none() } else { Credit::full() };
         let ran = self.sandbox.lane().pace(credit, async move {

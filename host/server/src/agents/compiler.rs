@@ -411,6 +411,7 @@ impl Compiler {
         match report {
             Report::Compiled { compatibility, audit } => Ok((compatibility, audit)),
             Report::Unfit(why) => Err(CompileError::NoAgent(shown(&why))),
+            Report::TooLarge(why) => Err(CompileError::Unfit(shown(&why))),
             Report::Failed(why) => Err(CompileError::Failed(shown(&why))),
             Report::Memory => Err(self.too_little_memory()),
         }

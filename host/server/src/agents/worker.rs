@@ -20,7 +20,7 @@ use rustix::process::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::audit::{self, Audit};
+use super::audit::{self, Audit, AuditError};
 use crate::sandbox::engine;
 
 /// The name of the subcommand.
@@ -62,6 +62,8 @@ pub enum Report {
     },
     /// It is none, for this reason.
     Unfit(String),
+    /// It is larger than the operator allows.
+    TooLarge(String),
     /// There was not enough memory.
     Memory,
     /// Something else went wrong, and may not the next time.
@@ -73,6 +75,8 @@ pub enum Report {
 pub fn compile(wasm: &[u8], component_bytes_max: usize) -> (Report, Vec<u8>) {
     let audit = match audit::audit(wasm, component_bytes_max) {
         Ok(audit) => audit,
+        // What the operator says is no property of the component.
+        Err(error @ AuditError::TooLarge { .. }) => return (Report::TooLarge(error.to_string()), Vec::new()),
         Err(error) => return (Report::Unfit(error.to_string()), Vec::new()),
     };
     if let Err(refused) = audit.check() {
@@ -222,6 +226,6 @@ mod tests {
             assert!(matches!(&report, Report::Unfit(why) if why.contains(words)), "{report:?}");
             assert!(compiled.is_empty());
         }
-        assert!(matches!(compile(&good, 8).0, Report::Unfit(why) if why.contains("more than the 8 allowed")));
+        assert!(matches!(compile(&good, 8).0, Report::TooLarge(why) if why.contains("more than the 8 allowed")));
     }
 }

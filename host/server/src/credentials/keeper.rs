@@ -58,6 +58,9 @@ pub const CREDENTIALS: &str = "credential/";
 /// How long a revocation that has failed waits at first.
 pub(super) const RETRY_MIN: Duration = Duration::from_secs(1);
 
+/// How long the end of a job waits for who makes its keys.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
 /// How many revocations are asked for at once.
 const REVOCATIONS_MAX: usize = 16;
 
@@ -168,7 +171,8 @@ impl Keeper {
             };
             let sec = |sec: u32| Duration::from_secs(sec.into());
             let retry_max = sec(entry.revoke_retry_sec_max.max(1));
-            let plan = Plan { after: entry.rotate_after_sec.map(sec), grace: sec(entry.rotate_grace_sec) };
+            let (grace, settles) = (sec(entry.rotate_grace_sec), sec(entry.spend_settles_sec));
+            let plan = Plan { after: entry.rotate_after_sec.map(sec), grace, settles };
             makers.insert(name.clone(), Maker { budget_percent: entry.budget_percent, retry_max, plan, kind });
         }
         let vault = Vault::open(data).map_err(|what| format!("credentials: {what}"))?;
@@ -419,21 +423,46 @@ impl Keeper {
     }
 
     /// Lets no call of a job's keys go on as far as they are the host's, and says what of their parts of its budget was
-    /// not spent. Whoever counts what others' keys spend is asked; if that is not told, all of their part is spent.
+    /// not spent. Whoever counts what others' keys spend is asked; if that is not told, or not soon, all of their part is
+    /// spent.
     pub async fn close(&self, job_id: JobId) -> Budget {
         let (mut left, mut rotating, mut others) = (Budget::new(), Vec::new(), Vec::new());
         for live in self.live().get_mut(&job_id).into_iter().flatten() {
             live.over.cancel();
-            rotating.extend(live.rotating.take());
+            rotating.extend(live.rotating.take().map(|step| (live.granted.id, step)));
             match &live.meter {
                 Some(meter) => add(&mut left, meter.close()),
                 None if live.granted.budget.is_empty() => {}
                 None => others.push(live.granted.clone()),
             }
         }
-        join_all(rotating).await;
-        for unspent in join_all(others.iter().map(|granted| self.unspent(granted))).await {
-            add(&mut left, unspent);
+        // The end of the job waits for this.
+        let patience = self.clock.now().saturating_add(CLOSE_MAX);
+        let mut under_way = Vec::new();
+        for (id, mut step) in rotating {
+            tokio::select! {
+                biased;
+                _ = &mut step => {}
+                () = self.clock.sleep_until(patience) => under_way.push((id, step)),
+            }
+        }
+        let asked = async {
+            for unspent in join_all(others.iter().map(|granted| self.unspent(granted))).await {
+                add(&mut left, unspent);
+            }
+        };
+        tokio::select! {
+            biased;
+            () = asked => {}
+            () = self.clock.sleep_until(patience) => {
+                tracing::warn!(%job_id, "who makes a job's keys does not say in time what they have spent, so all they could \
+                                         counts as spent");
+            }
+        }
+        // Whoever revokes the keys waits for what may still make one.
+        for live in self.live().get_mut(&job_id).into_iter().flatten() {
+            let of_it = under_way.iter().position(|(id, _)| *id == live.granted.id);
+            live.rotating = of_it.map(|at| under_way.swap_remove(at).1);
         }
         left
     }

@@ -8,7 +8,8 @@
 //!
 //! No money is spent twice. The keys of the host's own endpoint share what
 //! counts them. Of others, the key before keeps half of what is left while both
-//! are worth something, and then the new one gets what that one has not spent.
+//! are worth something, and then the new one gets what that one has not spent,
+//! once that is sure to be told.
 //! So where nobody tells what a key has spent, one with a budget is not replaced.
 
 use std::{sync::Arc, time::Duration};
@@ -165,6 +166,7 @@ impl Rotation {
         let other = self.other(&keeper)?;
         if let Some(other) = other {
             if !self.turns.is_stray(turn) {
+                self.settle(other, key).await?;
                 spent = final_spend(other, key, &self.turns.bound(turn)).await;
             }
             other.revoke(&key.to_string()).await.map_err(|error| Fault::NotNow(error.to_string()))?;
@@ -179,6 +181,24 @@ impl Rotation {
             tracing::warn!(key = %newest, %error, "a key does not get what the one before it has left");
         }
         Ok(())
+    }
+
+    /// Lets a key spend nothing more, and waits until what it has spent is told: what is not would be given to the next.
+    async fn settle(&self, other: &dyn Provisioner, key: KeyId) -> Result<(), Fault> {
+        if self.turns.bound(key.turn).is_empty() || self.plan.settles.is_zero() {
+            return Ok(());
+        }
+        let not_now = |error: super::ProvisionError| Fault::NotNow(error.to_string());
+        // One of which nobody tells counts as spent.
+        let Some(spent) = other.spent(&key.to_string()).await.map_err(not_now)? else { return Ok(()) };
+        other.bound(&key.to_string(), &spent).await.map_err(not_now)?;
+        let clock = self.keeper.clock();
+        tokio::select! {
+            biased;
+            () = self.over.cancelled() => Err(Fault::Over("its job has ended".to_owned())),
+            () = self.keeper.stopping().cancelled() => Err(Fault::Over("the host stops".to_owned())),
+            () = clock.sleep_until(clock.now().saturating_add(self.plan.settles)) => Ok(()),
+        }
     }
 
     /// Writes down what has been done, or is about to be.

@@ -19,6 +19,9 @@ pub struct CredentialEntry {
     pub rotate_after_sec: Option<u32>,
     /// How long the one before it is still worth something once its client can read of the new one.
     pub rotate_grace_sec: u32,
+    /// How long it takes until whoever makes the keys tells all that one has spent; by default 30 seconds for LiteLLM,
+    /// which writes it down every few seconds, and no time for a command.
+    pub spend_settles_sec: u32,
     /// Who makes the keys.
     pub kind: Kind,
 }
@@ -45,6 +48,7 @@ struct Written {
     rotate_after_sec: Option<u32>,
     #[serde(default = "rotate_grace_sec")]
     rotate_grace_sec: u32,
+    spend_settles_sec: Option<u32>,
     gateway: Option<GatewayEntry>,
     litellm: Option<LitellmEntry>,
     command: Option<CommandEntry>,
@@ -55,7 +59,9 @@ impl TryFrom<Written> for CredentialEntry {
 
     fn try_from(written: Written) -> Result<Self, String> {
         let Written { budget_percent, revoke_retry_sec_max, rotate_after_sec, rotate_grace_sec, .. } = written;
-        let Written { gateway, litellm, command, .. } = written;
+        let Written { spend_settles_sec, gateway, litellm, command, .. } = written;
+        let settles = if litellm.is_some() { LITELLM_SETTLES_SEC } else { 0 };
+        let spend_settles_sec = spend_settles_sec.unwrap_or(settles);
         let kind = match (gateway, litellm, command) {
             (Some(gateway), None, None) => Kind::Gateway(gateway),
             (None, Some(litellm), None) => Kind::Litellm(litellm),
@@ -67,6 +73,9 @@ impl TryFrom<Written> for CredentialEntry {
         }
         if !(1..=ROTATE_SEC_MAX).contains(&rotate_grace_sec) {
             return Err(format!("`rotate_grace_sec` is {rotate_grace_sec}, and must be 1 to {ROTATE_SEC_MAX}"));
+        }
+        if spend_settles_sec > SETTLES_SEC_MAX {
+            return Err(format!("`spend_settles_sec` is {spend_settles_sec}, and must be 0 to {SETTLES_SEC_MAX}"));
         }
         if let Some(after) = rotate_after_sec.filter(|after| !(ROTATE_SEC_MIN..=ROTATE_SEC_MAX).contains(after)) {
             return Err(format!(
@@ -80,7 +89,7 @@ impl TryFrom<Written> for CredentialEntry {
                  credential has two keys at once and no more"
             ));
         }
-        Ok(Self { budget_percent, revoke_retry_sec_max, rotate_after_sec, rotate_grace_sec, kind })
+        Ok(Self { budget_percent, revoke_retry_sec_max, rotate_after_sec, rotate_grace_sec, spend_settles_sec, kind })
     }
 }
 
@@ -164,6 +173,12 @@ fn budget_percent() -> u32 {
 fn revoke_retry_sec_max() -> u32 {
     600
 }
+
+/// How long LiteLLM may take to write down what a key has spent: three of its intervals.
+const LITELLM_SETTLES_SEC: u32 = 30;
+
+/// The longest that one may take.
+const SETTLES_SEC_MAX: u32 = 3600;
 
 fn rotate_grace_sec() -> u32 {
     60

@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub after: Option<Duration>,
     /// How long the one before it is still worth something once the new one is told.
     pub grace: Duration,
+    /// How long it takes until everything that a key has spent is told.
+    pub settles: Duration,
 }
 
 /// What is to be done next.
@@ -191,7 +193,8 @@ mod tests {
 
     use super::*;
 
-    const PLAN: Plan = Plan { after: Some(Duration::from_millis(100)), grace: Duration::from_millis(10) };
+    const PLAN: Plan =
+        Plan { after: Some(Duration::from_millis(100)), grace: Duration::from_millis(10), settles: Duration::ZERO };
 
     fn at(ms: i64) -> Timestamp {
         Timestamp::from_millis(ms)

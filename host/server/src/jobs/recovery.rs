@@ -1,8 +1,12 @@
 //! What earlier hosts left in the store: jobs that ended are listed, and jobs that did not go on.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    future::pending,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use leasehold_core::{
     error::{ErrorCode, Refusal},
     job::record::{Accepted, End, Intent, Record},
@@ -11,6 +15,7 @@ use leasehold_core::{
 
 use super::Jobs;
 use crate::{
+    agents::registry::{Agent, Registry},
     capability::{self, fs, mounts::Settled},
     checkpoint::Checkpoint,
     journal::{self, Journal},
@@ -158,61 +163,46 @@ impl Jobs {
     async fn go_on(self: Arc<Self>, job: Interrupted) {
         let Interrupted { accepted, journal, control, stops } = job;
         let job_id = accepted.job_id;
-        let run = match self.prepare_again(&accepted, stops).await {
-            Ok((agent, limits)) => Run {
-                world: Arc::clone(&self.world),
-                sandbox: Arc::clone(&self.sandbox),
-                agent,
-                accepted,
-                limits,
-                journal,
-                control,
-                interrupted: true,
-                turns: self.turns.clone(),
-                keeper: self.keeper.clone(),
-            },
-            // The host is on its way out; the next one takes the job up.
-            Err(None) => return,
-            Err(Some(why)) => {
+        let limits = match self.limits_again(&accepted, stops).await {
+            Ok(limits) => limits,
+            Err(why) => {
                 tracing::error!(%job_id, why, "a job that was interrupted cannot go on");
                 self.end_by_force(job_id, &why).await;
                 return self.ended(job_id, Status::Error);
             }
         };
+        let run = Run {
+            world: Arc::clone(&self.world),
+            sandbox: Arc::clone(&self.sandbox),
+            // Whatever ends a job ends it also while its agent is still being compiled.
+            agent: agent_again(Arc::clone(&self.registry), Arc::clone(&accepted)).boxed().shared(),
+            accepted,
+            limits,
+            journal,
+            control,
+            interrupted: true,
+            turns: self.turns.clone(),
+            keeper: self.keeper.clone(),
+        };
         self.see_through(run, None, None).await;
     }
 
-    /// Finds what a job began with.
-    async fn prepare_again(
-        &self,
-        accepted: &Accepted,
-        stops: u32,
-    ) -> Result<(Arc<crate::agents::registry::Agent>, Arc<Limits>), Option<String>> {
+    /// The limits that a job began with, if it may go on.
+    async fn limits_again(&self, accepted: &Accepted, stops: u32) -> Result<Arc<Limits>, String> {
         let most = self.world.limits.replays_max;
         if stops >= most {
-            return Err(Some(format!(
+            return Err(format!(
                 "the host was stopped {most} times in a row while it took the job up again, so the job is given up"
-            )));
+            ));
         }
         let limits = self.limits_of(accepted).await;
         if let Some((name, was, is)) = limits.exceeds(&self.world.limits) {
-            return Err(Some(format!(
+            return Err(format!(
                 "the job was accepted with limits.{name} = {was}, and the host now has {is}; \
                  an agent cannot be run again with less than it had"
-            )));
+            ));
         }
-        // Most often it is what is being compiled, and waiting so takes no thread from anybody.
-        self.registry.arrival(&accepted.agent).await;
-        let (registry, id, digest) = (Arc::clone(&self.registry), accepted.agent.clone(), accepted.digest.clone());
-        let agent = tokio::task::spawn_blocking(move || registry.pinned(&id, &digest)).await;
-        match agent {
-            Ok(Ok(agent)) => Ok((agent, limits)),
-            // What is not compiled because the host stops is for the next host to compile.
-            Ok(Err(_)) if self.registry.compiler().is_stopping() => Err(None),
-            Ok(Err(why)) => Err(Some(why)),
-            Err(error) if error.is_cancelled() => Err(None),
-            Err(_) => Err(Some("the host failed while it prepared the agent".to_owned())),
-        }
+        Ok(limits)
     }
 
     async fn recover_one(&self, stream: &StreamId, end: Position) -> anyhow::Result<()> {
@@ -346,6 +336,23 @@ pub async fn limits(store: &dyn crate::store::Store, name: &str) -> anyhow::Resu
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // What it guards is replaced in one step.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Finds the agent that a job began with; never, if the host stops meanwhile: the next one takes the job up.
+async fn agent_again(registry: Arc<Registry>, accepted: Arc<Accepted>) -> Result<Arc<Agent>, String> {
+    // Most often it is what is being compiled, and waiting so takes no thread from anybody.
+    registry.arrival(&accepted.agent).await;
+    let found = {
+        let registry = Arc::clone(&registry);
+        tokio::task::spawn_blocking(move || registry.pinned(&accepted.agent, &accepted.digest)).await
+    };
+    match found {
+        Ok(Ok(agent)) => Ok(agent),
+        Ok(Err(_)) if registry.compiler().is_stopping() => pending().await,
+        Ok(Err(why)) => Err(why),
+        Err(error) if error.is_cancelled() => pending().await,
+        Err(_) => Err("the host failed while it prepared the agent".to_owned()),
+    }
 }
 
 #[cfg(test)]

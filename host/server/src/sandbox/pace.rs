@@ -10,7 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -21,7 +21,10 @@ use std::{
 
 use futures_util::{future::BoxFuture, task::AtomicWaker};
 use rustix::process::{getpriority_process, setpriority_process};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+};
 
 /// How long an agent computes before it makes room.
 const CREDIT_MAX: Duration = Duration::from_millis(10);
@@ -38,9 +41,14 @@ const NICE: i32 = 10;
 
 type Turn = Box<dyn FnOnce() + Send>;
 
+/// An agent that computes for longer than it has credit for is in debt, by so much at most.
+const DEBT_MAX: Duration = Duration::from_millis(100);
+
 /// The threads of low priority, one for each processor. They end with it.
 pub struct SlowLane {
     turns: mpsc::Sender<Turn>,
+    /// How many turns are waited for or under way.
+    taken: watch::Sender<usize>,
 }
 
 impl SlowLane {
@@ -60,51 +68,75 @@ impl SlowLane {
                 loop {
                     let turn = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(turn) = turn else { return };
-                    turn();
+                    // What panics when it is dropped is one job's, too.
+                    let _ = catch_unwind(AssertUnwindSafe(turn));
                 }
             })?;
         }
-        Ok(Self { turns })
+        Ok(Self { turns, taken: watch::Sender::default() })
+    }
+
+    /// Returns once nothing computes here. What nobody waits for any more does so for one turn at most.
+    pub async fn is_empty(&self) {
+        // The sender lives as long as this does.
+        let _ = self.taken.subscribe().wait_for(|taken| *taken == 0).await;
     }
 
     /// Runs an agent, and lets it compute for more than its credit only in this lane. To be polled on a Tokio runtime.
     pub fn pace<T: Send + 'static>(&self, credit: Credit, agent: impl Future<Output = T> + Send + 'static) -> Paced<T> {
-        let alarm = Arc::new(Alarm { rung: AtomicBool::new(true), task: AtomicWaker::new() });
+        let alarm = Arc::new(Alarm { rung: AtomicBool::new(true), at: Mutex::default(), task: AtomicWaker::new() });
         let waker = Waker::from(Arc::clone(&alarm));
         let place = Place::Here(Box::pin(agent));
-        Paced { turns: self.turns.clone(), place, credit, idle_since: Instant::now(), alarm, waker }
+        Paced {
+            turns: self.turns.clone(),
+            taken: self.taken.clone(),
+            place,
+            credit,
+            idle_since: Instant::now(),
+            alarm,
+            waker,
+        }
     }
 }
 
-/// How much longer an agent may compute before it makes room.
+/// How much longer an agent may compute before it makes room, in nanoseconds; less than nothing if it did for longer.
 #[derive(Debug)]
-pub struct Credit(Duration);
+pub struct Credit(i64);
 
 impl Credit {
     /// What an agent begins with.
     #[must_use]
     pub fn full() -> Self {
-        Self(CREDIT_MAX)
+        Self(nanos(CREDIT_MAX))
     }
 
     /// For one of those of which another agent starts as many as it likes.
     #[must_use]
     pub fn none() -> Self {
-        Self(Duration::ZERO)
+        Self(0)
+    }
+
+    fn is_enough(&self) -> bool {
+        self.0 >= nanos(CREDIT_MIN)
     }
 
     fn spend(&mut self, computed: Duration) {
-        self.0 = self.0.saturating_sub(computed);
+        self.0 = self.0.saturating_sub(nanos(computed)).max(-nanos(DEBT_MAX));
     }
 
     fn earn(&mut self, waited: Duration) {
-        self.0 = self.0.saturating_add(waited / EARNING_TIMES).min(CREDIT_MAX);
+        self.0 = self.0.saturating_add(nanos(waited / EARNING_TIMES)).min(nanos(CREDIT_MAX));
     }
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// A running agent that makes room when it computes for long.
 pub struct Paced<T> {
     turns: mpsc::Sender<Turn>,
+    taken: watch::Sender<usize>,
     place: Place<T>,
     credit: Credit,
     /// Since when it has computed nothing; of use while it is here.
@@ -116,11 +148,13 @@ pub struct Paced<T> {
 
 enum Place<T> {
     Here(BoxFuture<'static, T>),
-    /// In the slow lane, from where it comes back after its turn.
-    Away(oneshot::Receiver<Back<T>>),
+    /// In the slow lane, from where it comes back after its turn; in the first field until that begins.
+    Away(Arc<Waiting<T>>, oneshot::Receiver<Back<T>>),
     /// It is over.
     Gone,
 }
+
+type Waiting<T> = Mutex<Option<BoxFuture<'static, T>>>;
 
 /// What comes back of a turn: the agent, how far it got, and how long it took.
 struct Back<T> {
@@ -132,7 +166,21 @@ struct Back<T> {
 /// Keeps in mind that an agent was woken, also while it is away and nobody can poll it.
 struct Alarm {
     rung: AtomicBool,
+    /// When, the first time since it was polled.
+    at: Mutex<Option<Instant>>,
     task: AtomicWaker,
+}
+
+impl Alarm {
+    /// When it rang, if it has.
+    fn silence(&self) -> Option<Instant> {
+        let rung = self.rung.swap(false, Ordering::AcqRel);
+        rung.then(|| self.at().take().unwrap_or_else(Instant::now))
+    }
+
+    fn at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Wake for Alarm {
@@ -141,6 +189,7 @@ impl Wake for Alarm {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.at().get_or_insert_with(Instant::now);
         self.rung.store(true, Ordering::Release);
         self.task.wake();
     }
@@ -154,15 +203,16 @@ impl<T: Send + 'static> Future for Paced<T> {
         this.alarm.task.register(context.waker());
         loop {
             match std::mem::replace(&mut this.place, Place::Gone) {
-                // What else its job waits for woke the task.
-                here @ Place::Here(_) if !this.alarm.rung.swap(false, Ordering::AcqRel) => {
-                    this.place = here;
-                    return Poll::Pending;
-                }
                 Place::Here(mut agent) => {
-                    this.credit.earn(this.idle_since.elapsed());
-                    if this.credit.0 < CREDIT_MIN {
-                        this.place = Place::Away(this.hand_over(agent));
+                    let Some(woken) = this.alarm.silence() else {
+                        // What else its job waits for woke the task.
+                        this.place = Place::Here(agent);
+                        return Poll::Pending;
+                    };
+                    // To wait for a thread is no waiting of its own.
+                    this.credit.earn(woken.saturating_duration_since(this.idle_since));
+                    if !this.credit.is_enough() {
+                        this.place = this.hand_over(agent);
                         continue;
                     }
                     let begun = Instant::now();
@@ -174,9 +224,9 @@ impl<T: Send + 'static> Future for Paced<T> {
                     }
                     return polled;
                 }
-                Place::Away(mut back) => match Pin::new(&mut back).poll(context) {
+                Place::Away(waiting, mut back) => match Pin::new(&mut back).poll(context) {
                     Poll::Pending => {
-                        this.place = Place::Away(back);
+                        this.place = Place::Away(waiting, back);
                         return Poll::Pending;
                     }
                     Poll::Ready(Ok(Back { agent, polled, computed })) => match polled {
@@ -198,14 +248,16 @@ impl<T: Send + 'static> Future for Paced<T> {
 
 impl<T: Send + 'static> Paced<T> {
     /// Gives the agent a turn in the slow lane. If nobody waits for it when that is over, it is dropped there.
-    fn hand_over(&self, mut agent: BoxFuture<'static, T>) -> oneshot::Receiver<Back<T>> {
+    fn hand_over(&self, agent: BoxFuture<'static, T>) -> Place<T> {
         let (sender, receiver) = oneshot::channel();
-        let (runtime, waker) = (Handle::current(), self.waker.clone());
+        let waiting = Arc::new(Mutex::new(Some(agent)));
+        let (runtime, waker, ours) = (Handle::current(), self.waker.clone(), Arc::clone(&waiting));
+        self.taken.send_modify(|taken| *taken += 1);
+        let taken = Taken(self.taken.clone());
         let turn = move || {
+            let _taken = taken;
             let _entered = runtime.enter();
-            if sender.is_closed() {
-                return drop(agent);
-            }
+            let Some(mut agent) = take(&ours) else { return };
             let begun = Instant::now();
             // A panic belongs to the job, not to this thread.
             let poll = || agent.as_mut().poll(&mut Context::from_waker(&waker));
@@ -214,7 +266,29 @@ impl<T: Send + 'static> Paced<T> {
         };
         // The threads live as long as there is somebody who can send.
         let _ = self.turns.send(Box::new(turn));
-        receiver
+        Place::Away(waiting, receiver)
+    }
+}
+
+/// An agent that nobody waits for any more has no more turns: one that has not begun is dropped here, with its agent.
+impl<T> Drop for Paced<T> {
+    fn drop(&mut self) {
+        if let Place::Away(waiting, _) = &self.place {
+            drop(take(waiting));
+        }
+    }
+}
+
+fn take<T>(waiting: &Waiting<T>) -> Option<BoxFuture<'static, T>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// A turn that is waited for or under way.
+struct Taken(watch::Sender<usize>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.send_modify(|taken| *taken -= 1);
     }
 }
 
@@ -233,14 +307,21 @@ mod tests {
     #[test]
     fn credit_is_spent_by_computing_and_comes_back_slower_up_to_where_it_was() {
         let mut credit = Credit::full();
+        let ms = |ms: i64| ms * 1_000_000;
         credit.spend(Duration::from_millis(7));
-        assert_eq!(credit.0, Duration::from_millis(3));
+        assert_eq!(credit.0, ms(3));
         credit.earn(Duration::from_millis(32));
-        assert_eq!(credit.0, Duration::from_millis(5));
-        credit.spend(Duration::from_secs(1));
-        assert_eq!(credit.0, Duration::ZERO);
-        credit.earn(Duration::from_secs(1));
-        assert_eq!(credit.0, CREDIT_MAX);
+        assert_eq!(credit.0, ms(5));
+        credit.spend(Duration::from_millis(9));
+        assert_eq!(credit.0, ms(-4), "what was too much is paid for");
+        credit.earn(Duration::from_millis(79));
+        assert!(!credit.is_enough());
+        credit.earn(Duration::from_millis(2));
+        assert!(credit.is_enough());
+        credit.spend(Duration::from_secs(9));
+        assert_eq!(credit.0, ms(-100));
+        credit.earn(Duration::from_secs(9));
+        assert_eq!(credit.0, ms(10));
     }
 
     /// Gives its thread away a few times, as an agent that computes does at every tick.
@@ -267,14 +348,8 @@ mod tests {
     async fn an_agent_computes_here_until_its_credit_is_spent_and_then_in_the_slow_lane() {
         let lane = lane();
         assert!(lane.pace(Credit::full(), async { here() }).await);
-        let mut busy = lane.pace(Credit::none(), Busy { turns: 1000, away: 0 });
-        // What it earns between two turns is next to nothing, and not what is tested.
-        let away = std::future::poll_fn(|context| {
-            busy.credit = Credit::none();
-            busy.idle_since = Instant::now();
-            Pin::new(&mut busy).poll(context)
-        });
-        assert!(away.await >= 990);
+        let busy = lane.pace(Credit::none(), Busy { turns: 1000, away: 0 });
+        assert_eq!(busy.await, 1001);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -316,12 +391,9 @@ mod tests {
             let _dropped = dropped;
             std::future::pending::<()>().await;
         });
-        std::future::poll_fn(|context| {
-            assert!(Pin::new(&mut agent).poll(context).is_pending());
-            Poll::Ready(())
-        })
-        .await;
+        assert!(futures_util::poll!(&mut agent).is_pending());
         drop(agent);
         receiver.await.unwrap();
+        lane.is_empty().await;
     }
 }
