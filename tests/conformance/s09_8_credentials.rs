@@ -412,12 +412,20 @@ async fn keys_of_others_share_their_part_and_what_they_spent_is_what_the_job_spe
     assert_eq!(all(), [(id.clone(), (0.3, 0.1)), (next.clone(), (0.2, 0.0))].into(), "each has half of what is left");
     spends(&id, 0.15);
     host.advance(GRACE);
-    let settled = async {
-        while all() != [(next.clone(), (0.35, 0.0))].into() {
+    let bounded = async {
+        while all()[&id] != (0.15, 0.15) {
             tokio::task::yield_now().await;
         }
     };
-    within("the second key to have what the first left", settled).await;
+    within("the first key to spend nothing more", bounded).await;
+    // What it spent last is told late, and is not given to the second.
+    spends(&id, 0.2);
+    let settled = async {
+        while all() != [(next.clone(), (0.3, 0.0))].into() {
+            tokio::task::yield_now().await;
+        }
+    };
+    host.advancing(Duration::from_millis(10), settled).await;
     spends(&next, 0.05);
     let job_id = accepted["job_id"].as_str().unwrap().to_owned();
     host.advancing(STEP, cancel(&mut client, &job_id)).await;
@@ -425,7 +433,7 @@ async fn keys_of_others_share_their_part_and_what_they_spent_is_what_the_job_spe
     assert!(all().is_empty());
     let records = journal::page(&*store, job_id.parse().unwrap(), Position::ZERO).await.unwrap();
     let Some((_, Record::Ended { spent: Some(spent), .. })) = records.last() else { panic!("{records:?}") };
-    assert_eq!(spent.0.values().next().unwrap().normalize().to_string(), "0.2", "0.15 and 0.05");
+    assert_eq!(spent.0.values().next().unwrap().normalize().to_string(), "0.25", "0.2 and 0.05");
 }
 
 /// Submits a job that runs for long, or finds the one that was made before.
@@ -456,7 +464,7 @@ async fn a_host_that_dies_in_a_rotation_leaves_no_key_behind_and_no_job_without_
         let (proxy, keys) = litellm().await;
         let store: Arc<dyn Store> = Arc::new(Memory::default());
         let settings = format!(
-            "[credentials.proxy]\n{ROTATED}[credentials.proxy.litellm]\nurl = \"{}\"\nadmin_key = \"{ADMIN}\"",
+            "[credentials.proxy]\n{ROTATED}spend_settles_sec = 0\n[credentials.proxy.litellm]\nurl = \"{}\"\nadmin_key = \"{ADMIN}\"",
             proxy.url()
         );
         let builder = || with_keys(&upstream, &settings).rights(ALICE, &[], true).at(NOON);
