@@ -29,6 +29,7 @@ use leasehold_core::{
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
 use wasmtime::component::Resource;
 
 use super::{
@@ -136,9 +137,14 @@ impl JobCtx {
         let authority = wanted.as_ref().ok().cloned().unwrap_or_default();
         let told = (authority.clone(), input.clone(), task.agent.clone());
         let delegates = self.world.delegates();
+        let (announced, is_announced) = oneshot::channel();
         let work = move |permit: Permit<Delegate>, line: Line| -> Work {
             let agent = permit.spend().agent().to_string();
-            Box::pin(see_through(line, parent, agent, input, authority, max_runtime_sec))
+            Box::pin(async move {
+                // Nobody is told what came of it before it was told that it is.
+                is_announced.await.map_err(|_| Failure::internal("the job could not say that it hands this on"))?;
+                see_through(line, parent, agent, input, authority, max_runtime_sec).await
+            })
         };
         let start = Start { asked, op, repeat: Repeat::Resume, streams, work };
         let pending = self
@@ -161,6 +167,8 @@ impl JobCtx {
             })
             .await?;
         self.announce(&pending, told).await?;
+        // Whoever waited for it may be gone.
+        let _ = announced.send(());
         Ok(pending)
     }
 
