@@ -9,11 +9,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread,
     time::{Duration, Instant},
@@ -84,18 +80,11 @@ impl SlowLane {
 
     /// Runs an agent, and lets it compute for more than its credit only in this lane. To be polled on a Tokio runtime.
     pub fn pace<T: Send + 'static>(&self, credit: Credit, agent: impl Future<Output = T> + Send + 'static) -> Paced<T> {
-        let alarm = Arc::new(Alarm { rung: AtomicBool::new(true), at: Mutex::default(), task: AtomicWaker::new() });
+        let begun = Instant::now();
+        let alarm = Arc::new(Alarm { rung: Mutex::new(Some(begun)), task: AtomicWaker::new() });
         let waker = Waker::from(Arc::clone(&alarm));
         let place = Place::Here(Box::pin(agent));
-        Paced {
-            turns: self.turns.clone(),
-            taken: self.taken.clone(),
-            place,
-            credit,
-            idle_since: Instant::now(),
-            alarm,
-            waker,
-        }
+        Paced { turns: self.turns.clone(), taken: self.taken.clone(), place, credit, idle_since: begun, alarm, waker }
     }
 }
 
@@ -165,21 +154,14 @@ struct Back<T> {
 
 /// Keeps in mind that an agent was woken, also while it is away and nobody can poll it.
 struct Alarm {
-    rung: AtomicBool,
-    /// When, the first time since it was polled.
-    at: Mutex<Option<Instant>>,
+    /// When it was, for the first time since it was polled, if it was.
+    rung: Mutex<Option<Instant>>,
     task: AtomicWaker,
 }
 
 impl Alarm {
-    /// When it rang, if it has.
-    fn silence(&self) -> Option<Instant> {
-        let rung = self.rung.swap(false, Ordering::AcqRel);
-        rung.then(|| self.at().take().unwrap_or_else(Instant::now))
-    }
-
-    fn at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rung(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.rung.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,8 +171,7 @@ impl Wake for Alarm {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.at().get_or_insert_with(Instant::now);
-        self.rung.store(true, Ordering::Release);
+        self.rung().get_or_insert_with(Instant::now);
         self.task.wake();
     }
 }
@@ -204,7 +185,7 @@ impl<T: Send + 'static> Future for Paced<T> {
         loop {
             match std::mem::replace(&mut this.place, Place::Gone) {
                 Place::Here(mut agent) => {
-                    let Some(woken) = this.alarm.silence() else {
+                    let Some(woken) = this.alarm.rung().take() else {
                         // What else its job waits for woke the task.
                         this.place = Place::Here(agent);
                         return Poll::Pending;
