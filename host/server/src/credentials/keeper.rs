@@ -40,7 +40,7 @@ use super::{
     provisioner,
     rotation::{Rotation, final_spend},
     settings::{CredentialEntry, Kind},
-    turns::{Plan, Turns},
+    turns::{Plan, Turns, add},
     vault::Vault,
 };
 use crate::{
@@ -431,7 +431,7 @@ impl Keeper {
             live.over.cancel();
             rotating.extend(live.rotating.take().map(|step| (live.granted.id, step)));
             match &live.meter {
-                Some(meter) => add(&mut left, meter.close()),
+                Some(meter) => add(&mut left, &meter.close()),
                 None if live.granted.budget.is_empty() => {}
                 None => others.push(live.granted.clone()),
             }
@@ -448,7 +448,7 @@ impl Keeper {
         }
         let asked = async {
             for unspent in join_all(others.iter().map(|granted| self.unspent(granted))).await {
-                add(&mut left, unspent);
+                add(&mut left, &unspent);
             }
         };
         tokio::select! {
@@ -763,13 +763,6 @@ fn part(ledger: &mut Ledger, budget: &Budget, percent: u32) -> Budget {
         parts.insert(currency.clone(), part.unwrap_or_default());
     }
     parts
-}
-
-fn add(sum: &mut Budget, more: Budget) {
-    for (currency, value) in more {
-        let sum: &mut Decimal = sum.entry(currency).or_default();
-        *sum = sum.saturating_add(value);
-    }
 }
 
 fn facts(accepted: &Accepted, granted: &Granted) -> JobFacts {

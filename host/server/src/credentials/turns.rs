@@ -98,10 +98,7 @@ impl Turns {
             Entry::Retired { turn, spent } => {
                 let bound = self.keys.remove(turn).unwrap_or_default();
                 let spent = spent.as_ref().map_or(&bound, |spent| &spent.0);
-                for (currency, value) in spent {
-                    let sum: &mut Decimal = self.spent.entry(currency.clone()).or_default();
-                    *sum = sum.saturating_add(*value);
-                }
+                add(&mut self.spent, spent);
                 let left = less(&self.part, &self.spent);
                 if let (1, Some(only)) = (self.keys.len(), self.keys.get_mut(&self.newest)) {
                     *only = left;
@@ -174,6 +171,14 @@ impl Turns {
 
 /// How many digits behind the point the half of an amount has.
 const DIGITS: u32 = 6;
+
+/// Adds to a sum of each currency.
+pub(super) fn add(sum: &mut Budget, more: &Budget) {
+    for (currency, value) in more {
+        let sum = sum.entry(currency.clone()).or_default();
+        *sum = sum.saturating_add(*value);
+    }
+}
 
 fn less(budget: &Budget, by: &Budget) -> Budget {
     let without = |(currency, value): (&_, &Decimal)| {
