@@ -722,11 +722,7 @@ async fn stop(job_id: JobId, control: &Control, journal: &Journal, at: Timestamp
     // Before it is written down: a job that ends meanwhile ends as cancelled, or had ended already.
     control.cancel(at);
     let record = Record::Cancelling { at, reason: reason.map(str::to_owned) };
-    let written = match journal.append(&record) {
-        Ok(mark) => journal.durable(mark).await,
-        Err(error) => Err(error),
-    };
-    match written {
+    match journal.append_durably(&record).await {
         Ok(()) | Err(JournalError::Ended) => {}
         // The cancellation goes ahead: a job whose journal fails is ending anyway.
         Err(error) => tracing::warn!(%job_id, %error, "a cancellation could not be stored"),

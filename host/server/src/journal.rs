@@ -149,6 +149,16 @@ impl Journal {
         self.add(record, Writer::append_soon)
     }
 
+    /// Appends a record and returns once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// As for [`append`](Self::append), and if the store failed.
+    pub async fn append_durably(&self, record: &Record) -> Result<(), JournalError> {
+        let mark = self.append(record)?;
+        self.durable(mark).await
+    }
+
     fn add(
         &self,
         record: &Record,

@@ -23,12 +23,16 @@ use leasehold_core::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    JobFacts, KeyId, Provisioner,
+    JobFacts, KeyId, ProvisionError, Provisioner,
     keeper::{Keeper, RETRY_MIN},
     meter::{Entry, JobMeter},
     turns::{Plan, Step, Turns},
 };
-use crate::{journal::Journal, writer::Writer};
+use crate::{
+    journal::{Journal, JournalError},
+    store::StoreError,
+    writer::Writer,
+};
 
 /// The keys of one credential while its job runs.
 pub(super) struct Rotation {
@@ -57,6 +61,24 @@ enum Fault {
     NotNow(String),
     /// The job ends, or the store has failed: somebody else goes on.
     Over(String),
+}
+
+impl From<ProvisionError> for Fault {
+    fn from(error: ProvisionError) -> Self {
+        Self::NotNow(error.to_string())
+    }
+}
+
+impl From<JournalError> for Fault {
+    fn from(error: JournalError) -> Self {
+        Self::Over(error.to_string())
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Over(error.to_string())
+    }
 }
 
 impl Rotation {
@@ -113,7 +135,7 @@ impl Rotation {
         if let Some(other) = self.other(&keeper)? {
             let bound = self.turns.bound(before.turn);
             if !bound.is_empty() {
-                let spent = other.spent(&before.to_string()).await.map_err(|error| Fault::NotNow(error.to_string()))?;
+                let spent = other.spent(&before.to_string()).await?;
                 let spent = spent.ok_or_else(|| Fault::NotNow("nobody tells what it has spent".to_owned()))?;
                 budget = self.turns.half(before.turn, &spent);
                 if budget.values().all(|half| *half <= Decimal::ZERO) {
@@ -127,12 +149,10 @@ impl Rotation {
             (Some(other), _) => {
                 if !budget.is_empty() {
                     let bound = self.turns.bound(before.turn);
-                    let bounded = other.bound(&before.to_string(), &bound).await;
-                    bounded.map_err(|error| Fault::NotNow(error.to_string()))?;
+                    other.bound(&before.to_string(), &bound).await?;
                 }
                 let facts = JobFacts { budget, ..self.facts.clone() };
-                let issued = other.issue(self.now(), &next.to_string(), &facts).await;
-                let issued = issued.map_err(|error| Fault::NotNow(error.to_string()))?;
+                let issued = other.issue(self.now(), &next.to_string(), &facts).await?;
                 let kept = keeper.vault().keep(next, &issued);
                 kept.map_err(|error| Fault::NotNow(format!("the new key cannot be kept: {error}")))?;
             }
@@ -151,11 +171,7 @@ impl Rotation {
     /// Tells who has the key that there is a new one. A host that does not know whether it has done so does it again.
     async fn tell(&mut self) -> Result<(), Fault> {
         let record = Record::Rotated { at: self.now(), credential: self.id };
-        let told = match self.journal.append(&record) {
-            Ok(mark) => self.journal.durable(mark).await,
-            Err(error) => Err(error),
-        };
-        told.map_err(|error| Fault::Over(error.to_string()))?;
+        self.journal.append_durably(&record).await?;
         self.note(Entry::Told { at: self.now() }).await
     }
 
@@ -169,7 +185,7 @@ impl Rotation {
                 self.settle(other, key).await?;
                 spent = final_spend(other, key, &self.turns.bound(turn)).await;
             }
-            other.revoke(&key.to_string()).await.map_err(|error| Fault::NotNow(error.to_string()))?;
+            other.revoke(&key.to_string()).await?;
         }
         keeper.forget(key);
         self.note(Entry::Retired { turn, spent: spent.map(Spent) }).await?;
@@ -188,10 +204,9 @@ impl Rotation {
         if self.turns.bound(key.turn).is_empty() || self.plan.settles.is_zero() {
             return Ok(());
         }
-        let not_now = |error: super::ProvisionError| Fault::NotNow(error.to_string());
         // One of which nobody tells counts as spent.
-        let Some(spent) = other.spent(&key.to_string()).await.map_err(not_now)? else { return Ok(()) };
-        other.bound(&key.to_string(), &spent).await.map_err(not_now)?;
+        let Some(spent) = other.spent(&key.to_string()).await? else { return Ok(()) };
+        other.bound(&key.to_string(), &spent).await?;
         let clock = self.keeper.clock();
         tokio::select! {
             biased;
@@ -203,11 +218,8 @@ impl Rotation {
 
     /// Writes down what has been done, or is about to be.
     async fn note(&mut self, entry: Entry) -> Result<(), Fault> {
-        let noted = match self.writer.append([entry.encode()]) {
-            Ok(mark) => self.writer.durable(mark).await,
-            Err(error) => Err(error),
-        };
-        noted.map_err(|error| Fault::Over(error.to_string()))?;
+        let mark = self.writer.append([entry.encode()])?;
+        self.writer.durable(mark).await?;
         self.turns.take(&entry);
         Ok(())
     }

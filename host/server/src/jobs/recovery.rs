@@ -311,11 +311,8 @@ impl Jobs {
         let refusal = Refusal::new(ErrorCode::InternalError, why);
         let end = End::Failed { status: Status::Error, refusal };
         journal.catch_up().await;
-        let written = match journal.append(&Record::Ended { at: self.world.clock.now(), end, spent: None }) {
-            Ok(mark) => journal.durable(mark).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
+        let ended = Record::Ended { at: self.world.clock.now(), end, spent: None };
+        if let Err(error) = journal.append_durably(&ended).await {
             tracing::error!(%job_id, %error, "the end of a job could not be stored");
         }
     }
