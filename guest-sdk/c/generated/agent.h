@@ -14,7 +14,7 @@ typedef struct agent_string_t {
   size_t len;
 } agent_string_t;
 
-// A JSON text (RFC 8259), at most 128 levels deep.
+// A JSON text (RFC 8259), at most 120 levels deep if the agent says it, and 128 if it is told.
 typedef agent_string_t leasehold_agent_types_json_t;
 
 // An instant as RFC 3339 in UTC with millisecond precision: `2026-05-13T19:30:00.000Z`.

@@ -19,7 +19,8 @@ from ._error import InternalError, InvalidRequest
 from ._time import parse_timestamp
 
 _NAMES = {str: "a string", bool: "true or false"}
-# The contract's own JSON is at most 128 levels deep (`wit/types.wit`); others', such as web servers', may be deeper.
+# The contract's own JSON is at most 120 levels deep, 128 where the agent is told it (`wit/types.wit`); others', such as web
+# servers', may be deeper.
 _DEPTH_MAX = 250
 # A bracket, or a whole string, whose brackets do not count.
 _BRACKETS = re.compile(r'[\[\]{}]|"(?:[^"\\]|\\.)*+"', re.DOTALL)

@@ -9,7 +9,7 @@ import (
         
 )
 
-// A JSON text (RFC 8259), at most 128 levels deep.
+// A JSON text (RFC 8259), at most 120 levels deep if the agent says it, and 128 if it is told.
 type Json = string
 // An instant as RFC 3339 in UTC with millisecond precision: `2026-05-13T19:30:00.000Z`.
 type Timestamp = string
