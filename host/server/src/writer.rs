@@ -29,7 +29,7 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_millis(1);
 
 /// About how much goes to the store in one write. Others wait meanwhile, and have theirs written after it.
-const WRITE_BYTES: usize = 128 << 10;
+const WRITE_BYTES: usize = 32 << 10;
 
 /// How many records have been appended so far; a later question refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -13,6 +13,8 @@
 //! each other may cost what can still be read. Damage that shows later fails what has to do with it and nothing else.
 
 mod file;
+mod log;
+mod queue;
 mod reading;
 mod recent;
 mod sweep;
@@ -31,13 +33,12 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, params};
-use tokio::sync::{
-    mpsc::{self, error::TryRecvError},
-    oneshot,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use self::{
     file::{Newest, check_for_reading, failure, hold, is_damage, open_for_writing, select_newest},
+    log::Log,
+    queue::Queue,
     reading::{LAST_MAX, Readers, key, select_begun, select_head, select_records, select_size_bytes, select_streams},
     recent::{Recent, record_bytes_max},
     sweep::{Sweep, select_removed, sweep},
@@ -133,11 +134,12 @@ impl Sqlite {
 
     fn assemble(file: &Path, options: SqliteOptions) -> Result<(Self, Writer), StoreError> {
         let lock = hold(file)?;
-        let opened = open_for_writing(file, &options).and_then(|connection| {
+        let opened = open_for_writing(file, &options).and_then(|mut connection| {
             let (newest, removed) = (select_newest(&connection)?, select_removed(&connection)?);
-            Ok((connection, newest, removed))
+            let log = Log::open(file, &mut connection)?;
+            Ok((connection, newest, removed, log))
         });
-        let (connection, newest, removed) = opened.map_err(|error| error.of(file))?;
+        let (connection, newest, removed, log) = opened.map_err(|error| error.of(file))?;
         let shared = Arc::new(Shared {
             recent: Mutex::new(Recent::with_capacity(options.cache_bytes)),
             waiters: Waiters::default(),
@@ -146,10 +148,10 @@ impl Sqlite {
         let writer = Writer {
             connection,
             _lock: lock,
-            messages,
-            closing: false,
+            queue: Queue::new(messages),
             newest: Cell::new(newest),
             sweep: Sweep::of(removed),
+            log,
             shared: Arc::clone(&shared),
             file: file.to_owned(),
             options,
@@ -322,6 +324,16 @@ enum Action {
     Look,
 }
 
+impl Command {
+    /// How many records and bytes it writes.
+    fn size(&self) -> (usize, usize) {
+        match &self.action {
+            Action::Append { records, .. } => (records.len(), records.iter().map(Bytes::len).sum()),
+            Action::Trim { .. } | Action::Remove { .. } | Action::Look => (0, 0),
+        }
+    }
+}
+
 type Outcome = Result<Head, StoreError>;
 
 /// Where a stream begins and ends: its records are those after `trimmed`, up to `last`, without a gap.
@@ -353,14 +365,14 @@ struct Change {
 }
 
 /// The thread that writes. Its fields are dropped in this order: the file is complete before it is unlocked, and
-/// unlocked before [`Sqlite::close`] returns, which waits for `messages` to go.
+/// unlocked before [`Sqlite::close`] returns, which waits for `queue` to go.
 struct Writer {
     connection: Connection,
     _lock: File,
-    messages: mpsc::UnboundedReceiver<Message>,
-    closing: bool,
+    queue: Queue,
     newest: Cell<Newest>,
     sweep: Sweep,
+    log: Log,
     shared: Arc<Shared>,
     file: PathBuf,
     options: SqliteOptions,
@@ -369,23 +381,24 @@ struct Writer {
 impl Writer {
     fn spawn(self) -> Result<(), StoreError> {
         let file = self.file.clone();
-        match thread::Builder::new().name("leasehold-store".into()).spawn(move || self.run()) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                Err(StoreError::Io(format!("cannot start the thread that writes {}: {error}", file.display())))
-            }
-        }
+        let spawned = thread::Builder::new().name("leasehold-store".into()).spawn(move || self.run());
+        spawned
+            .map(drop)
+            .map_err(|error| StoreError::Io(format!("cannot start the thread that writes {}: {error}", file.display())))
     }
 
     fn run(mut self) {
-        while !self.closing
-            && let Some(first) = self.next()
-        {
-            let group = self.gather(first);
+        loop {
+            self.wait();
+            if self.queue.is_over() {
+                return;
+            }
+            let group = self.queue.group(&self.options);
             if group.is_empty() {
                 continue;
             }
             self.see_through(group);
+            self.log.keep_short(&self.connection);
         }
     }
 
@@ -419,50 +432,20 @@ impl Writer {
         }
     }
 
-    /// The next thing to do. While there is none, and now and then while there is, what was removed is cleared away.
-    fn next(&mut self) -> Option<Message> {
+    /// Waits for something to do. While there is nothing, and now and then while there is, what was removed is cleared
+    /// away.
+    fn wait(&mut self) {
         loop {
-            if self.sweep.is_done() {
-                return self.messages.blocking_recv();
-            }
-            let waiting = self.messages.try_recv();
-            if self.sweep.is_due(waiting.is_err()) {
+            self.queue.receive();
+            if !self.sweep.is_done() && self.sweep.is_due(self.queue.is_empty()) {
                 self.sweep.step(|places| transaction(&self.connection, || sweep(&self.connection, places)));
-            } else if matches!(waiting, Err(TryRecvError::Empty)) {
-                return self.messages.blocking_recv();
+            } else {
+                return self.queue.wait();
             }
-            match waiting {
-                Ok(message) => return Some(message),
-                Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => return None,
+            if !self.queue.is_empty() || self.queue.is_over() {
+                return;
             }
         }
-    }
-
-    /// Takes what waits, up to the bounds of a group; the append that reaches a bound is the last.
-    fn gather(&mut self, first: Message) -> Vec<Command> {
-        let (mut group, mut records_left, mut bytes_left) =
-            (vec![], self.options.group_max_records, self.options.group_max_bytes);
-        let mut next = Ok(first);
-        while let Ok(message) = next {
-            let Message::Do(command) = message else {
-                self.closing = true;
-                break;
-            };
-            // Whoever left before the writing began is spared it.
-            if !command.reply.is_closed() {
-                if let Action::Append { records, .. } = &command.action {
-                    records_left = records_left.saturating_sub(records.len());
-                    bytes_left = bytes_left.saturating_sub(records.iter().map(Bytes::len).sum());
-                }
-                group.push(command);
-            }
-            if records_left == 0 || bytes_left == 0 || group.len() >= GROUP_COMMANDS_MAX {
-                break;
-            }
-            next = self.messages.try_recv();
-        }
-        group
     }
 
     /// Does a group in one transaction. If it fails, nothing of it was done and nothing in memory has changed.
@@ -596,6 +579,7 @@ impl Drop for Writer {
     /// Also runs should the thread panic, so that nobody waits for a writer that is gone.
     fn drop(&mut self) {
         self.shared.waiters.close();
+        self.log.close();
         let checkpoint = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = checkpoint {
             // Nothing is lost: the log is read when the file is opened again.
@@ -621,9 +605,6 @@ fn transaction<T>(connection: &Connection, work: impl FnOnce() -> rusqlite::Resu
 /// How often one who waits for another process to write looks whether it has.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A group is committed once it has this many commands, of which some write nothing.
-const GROUP_COMMANDS_MAX: usize = 4096;
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -638,7 +619,7 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::{recent::NAMED_BYTES, *};
+    use super::{queue::GROUP_COMMANDS_MAX, recent::NAMED_BYTES, *};
 
     /// A store with the directory it lives in.
     struct Temporary {
