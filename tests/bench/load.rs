@@ -67,11 +67,16 @@ impl Bare {
 
     /// Sends a submission, to be flushed with those after it.
     pub async fn feed(&mut self, agent: &str, input: &str) {
+        self.feed_payload(&format!("{{\"agent\":\"{agent}\",\"input\":{input}}}")).await;
+    }
+
+    /// As [`feed`](Self::feed), with a payload of the caller's own.
+    pub async fn feed_payload(&mut self, payload: &str) {
         self.sent += 1;
         let (sent, session_id) = (self.sent, &self.session_id);
         let frame = format!(
             "{{\"arcp\":\"1.1\",\"id\":\"01BENCH{sent:019}\",\"type\":\"job.submit\",\"session_id\":\"{session_id}\",\
-             \"payload\":{{\"agent\":\"{agent}\",\"input\":{input}}}}}"
+             \"payload\":{payload}}}"
         );
         self.transport.feed(frame).await.expect("the host reads");
     }
@@ -155,6 +160,17 @@ impl Bare {
                 return;
             }
             assert!(!text.contains("job.error\"") && !text.contains("session.error\""), "{head}");
+        }
+    }
+
+    /// Waits for the end of a job, whatever it is.
+    pub async fn wait_for_end(&mut self) {
+        loop {
+            let text = self.text().await;
+            let head = &text[..text.floor_char_boundary(512)];
+            if ["job.result\"", "job.error\"", "session.error\""].iter().any(|end| head.contains(end)) {
+                return;
+            }
         }
     }
 

@@ -75,6 +75,7 @@ fn main() {
 }
 
 /// Times of the same thing, sorted.
+#[derive(Clone)]
 struct Times(Vec<Duration>);
 
 impl Times {

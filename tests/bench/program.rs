@@ -69,9 +69,7 @@ impl Program {
 
     /// The most memory this process ever had in use, in bytes.
     pub fn peak_bytes(&self) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = text.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_else(|| panic!("no peak in {text}"));
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
+        leasehold_tests::program::peak_bytes(self.child.id())
     }
 }
 

@@ -71,6 +71,7 @@ async fn overhead(python: &Path) -> Vec<Row> {
         format!("{} ({:.0} %)", shown(added), added.as_secs_f64() / direct.as_secs_f64() * 100.0)
     };
     vec![
+        crate::pieces::disk("this disk: fdatasync of 4 KiB appended"),
         Row::new("a tool of a local MCP server, without lease or journal", shown(direct), ""),
         Row::new("the same by an agent under a lease, from a durable journal", shown(once), ""),
         Row::new("what gate, sandbox and journal add to it", added(once), "< 10 %"),

@@ -61,6 +61,18 @@ pub fn program() -> PathBuf {
     program
 }
 
+/// The most memory a process ever had in use, in bytes.
+///
+/// # Panics
+///
+/// If there is no such process.
+#[must_use]
+pub fn peak_bytes(process: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = text.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_else(|| panic!("no peak in {text}"));
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
+}
+
 /// How a program ended and what it said.
 #[derive(Debug)]
 pub struct Outcome {
@@ -435,6 +447,12 @@ impl Served {
     /// Waits for a line of its log that `wanted` has a value for.
     pub async fn log<T>(&self, wanted: impl Fn(&Value) -> Option<T>) -> T {
         self.running.stderr(|line| wanted(&serde_json::from_str(line).ok()?)).await
+    }
+
+    /// The most memory it ever had in use, in bytes.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        peak_bytes(self.running.id())
     }
 
     /// Kills it, as a power cut would, and waits until it is gone.
