@@ -1,6 +1,6 @@
 //! What a program on a machine has around it and an agent has not.
 
-use leasehold_tests::{MountMode, TestHost};
+use leasehold_tests::{ErrorCode, MountMode, TestHost};
 use serde_json::{Value, json};
 
 use super::House;
@@ -55,4 +55,42 @@ async fn a_job_knows_itself_and_nobody_else() {
     assert_eq!(outcome["ok"]["trace_id"], run.terminal["trace_id"]);
     assert_eq!(outcome["ok"]["grants"], json!({"fs.read": ["/w/a"], "fs.write": [], "evil": []}));
     assert_eq!(outcome["ok"]["expires_at"], Value::Null);
+}
+
+/// The WASI that runtimes insist on, function by function and without a standard library that could have refused first.
+#[tokio::test]
+async fn no_function_of_wasi_opens_connects_listens_resolves_or_reads() {
+    let mut house = House::start(TestHost::builder()).await;
+    let run = house.deed(json!({"do": "raw"})).await;
+    let outcome = run.result().unwrap_or_else(|_| panic!("{run:?}"));
+    let mut report = outcome["ok"].as_object().expect("one answer each").clone();
+    let own = report.remove("own").expect("what is its own works");
+    assert_eq!(own["output.write"], json!({"ok": null}), "{own}");
+    let empty = [json!([]), json!(0), json!(null), json!(false)];
+    for (function, answer) in &report {
+        let refused = answer["err"].as_str().is_some_and(|error| {
+            // A stream that has ended, and what who asks for a socket or a name is answered.
+            ["Closed", "access-denied", "permanent-resolver-failure", "invalid-argument"]
+                .iter()
+                .any(|it| error.contains(it))
+        });
+        let nothing = empty.contains(answer) || answer["ok"] == json!(0);
+        assert!(refused || nothing, "{function}: {answer}");
+    }
+    for (what, function) in [("a socket", "create-"), ("a name", "resolve-")] {
+        let mut asked = report.iter().filter(|(name, _)| name.starts_with(function)).peekable();
+        assert!(asked.peek().is_some() && asked.all(|(_, answer)| answer.get("err").is_some()), "{what}: {report:?}");
+    }
+
+    // What is left is called on a descriptor, a socket or a stream, and nobody is given one.
+    let run = house.deed(json!({"do": "raw_names"})).await;
+    let names = run.result().expect("it knows them")["ok"].as_array().expect("a list").clone();
+    for name in &names {
+        let run = house.deed(json!({"do": "raw_forged", "function": name})).await;
+        assert_eq!(run.result(), Err(ErrorCode::InternalError), "{name}: {run:?}");
+        assert!(run.message().contains("handle"), "{name}: {}", run.message());
+    }
+    println!("{} functions of WASI that give nothing, {} that nobody can call", report.len(), names.len());
+    assert!(names.len() >= 80, "{} functions", names.len());
+    assert!(!std::path::Path::new("/tmp/escaped").exists());
 }

@@ -12,6 +12,7 @@ mod compiling;
 mod components;
 mod exhaustion;
 mod forgery;
+mod memory;
 mod paths;
 mod results;
 mod room;

@@ -78,6 +78,12 @@ pub enum Deed {
 
     /// Tries all that `std` would give a program; gives each answer.
     Ambient,
+    /// Calls every function of WASI that needs nothing to be called on; gives each answer.
+    Raw,
+    /// Gives the names of the others.
+    RawNames,
+    /// Calls one of them on what nobody was given.
+    RawForged { function: String },
     /// Reads both clocks.
     Clock,
     /// Draws a random number.

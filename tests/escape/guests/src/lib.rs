@@ -9,6 +9,7 @@ mod ambient;
 mod calls;
 mod deed;
 mod exhaust;
+mod raw;
 
 use std::{thread, time::Duration};
 
@@ -78,6 +79,11 @@ fn perform(deed: Deed) -> Result<Value, Error> {
         }
 
         Deed::Ambient => Ok(ambient::report()),
+        Deed::Raw => Ok(raw::report()),
+        Deed::RawNames => Ok(json!(raw::names())),
+        Deed::RawForged { function } => {
+            raw::on_a_forged_handle(&function).ok_or_else(|| Error::invalid_request(format!("`{function}` is unknown")))
+        }
         Deed::Clock => Ok(ambient::clock()),
         Deed::Random => Ok(ambient::random()),
         Deed::Job { namespaces } => Ok(job(&namespaces)),
