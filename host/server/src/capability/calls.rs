@@ -324,7 +324,7 @@ impl JobCtx {
             }
         };
         self.close(pending, &end).await?;
-        self.read_back(number, end.outcome).await
+        self.read_back(number, end.at, end.outcome).await
     }
 
     /// Waits for the next part of a call that streams; `None` after the last.
@@ -344,7 +344,7 @@ impl JobCtx {
         let Some(part) = self.tape.take_part(number) else {
             // Its end stays where `finish` finds it; a failure is told here already.
             return match self.tape.failure(number) {
-                Some(outcome) => self.read_back::<()>(number, outcome).await.map(|()| None),
+                Some((at, outcome)) => self.read_back::<()>(number, at, outcome).await.map(|()| None),
                 None => Ok(None),
             };
         };

@@ -644,15 +644,17 @@ impl JobCtx {
 
     /// The outcome of a call that was made before.
     async fn told<T: Reported>(&mut self, called: Called) -> Result<T, Error> {
-        self.read_back(called.call, called.outcome).await
+        self.read_back(called.call, called.at, called.outcome).await
     }
 
-    /// What the agent is told of an outcome that was written down.
-    async fn read_back<T: Reported>(&mut self, call: u64, outcome: Outcome) -> Result<T, Error> {
+    /// What the agent is told of an outcome that was written down at `at`.
+    async fn read_back<T: Reported>(&mut self, call: u64, at: Timestamp, outcome: Outcome) -> Result<T, Error> {
         let answer = match outcome {
             Outcome::Failed { error, code } => {
                 let code = code_named(&code).unwrap_or(types::ErrorCode::InternalError);
-                if code == types::ErrorCode::LeaseExpired {
+                // A child may say this of its own lease, or of none.
+                let is_over = self.accepted.authority.expires_at.is_some_and(|expires_at| at >= expires_at);
+                if code == types::ErrorCode::LeaseExpired && is_over {
                     self.control.met_expiry.store(true, Ordering::Relaxed);
                 }
                 return Err(Error { code, message: error.message });

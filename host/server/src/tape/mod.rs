@@ -542,7 +542,7 @@ impl Tape {
 
     /// How a call failed of which no more parts come.
     #[must_use]
-    pub fn failure(&self, call: u64) -> Option<Outcome> {
+    pub fn failure(&self, call: u64) -> Option<(Timestamp, Outcome)> {
         self.pending().failure(call)
     }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use leasehold_core::{
     job::record::{Answer, Concluded, Outcome},
     lease::amount::Budget,
+    time::Timestamp,
 };
 
 /// What came in of a call.
@@ -109,9 +110,11 @@ impl Pending {
     }
 
     /// How a call failed whose end came in next.
-    pub(super) fn failure(&self, number: u64) -> Option<Outcome> {
+    pub(super) fn failure(&self, number: u64) -> Option<(Timestamp, Outcome)> {
         match self.calls.get(&number)?.news.front() {
-            Some((_, News::Over(Concluded { outcome: outcome @ Outcome::Failed { .. }, .. }))) => Some(outcome.clone()),
+            Some((_, News::Over(Concluded { at, outcome: outcome @ Outcome::Failed { .. }, .. }))) => {
+                Some((*at, outcome.clone()))
+            }
             _ => None,
         }
     }
