@@ -84,7 +84,6 @@ impl State {
 #[derive(Clone, Debug, Default)]
 struct Progress {
     durable: u64,
-    waiting_bytes: usize,
     failed: Option<StoreError>,
 }
 
@@ -221,7 +220,8 @@ impl Writer {
     ///
     /// If the store failed. It then never has room again, whatever it had when it failed.
     pub async fn room(self: &Arc<Self>, bytes: usize) -> Result<(), StoreError> {
-        self.reached(|progress| progress.failed.is_none() && progress.waiting_bytes <= bytes).await
+        // What was appended during a write counts, however long that takes.
+        self.reached(|progress| progress.failed.is_none() && self.waiting_bytes() <= bytes).await
     }
 
     /// Returns when the store has failed, and never otherwise.
@@ -263,16 +263,12 @@ impl Writer {
             let (count, bytes) = (records.len() as u64, records.iter().map(Bytes::len).sum::<usize>());
             match self.put(last, records).await {
                 Ok(last) => {
-                    let waiting_bytes = {
+                    {
                         let mut state = self.state();
                         state.last = last;
                         state.waiting_bytes -= bytes;
-                        state.waiting_bytes
-                    };
-                    self.progress.send_modify(|progress| {
-                        progress.durable += count;
-                        progress.waiting_bytes = waiting_bytes;
-                    });
+                    }
+                    self.progress.send_modify(|progress| progress.durable += count);
                 }
                 // `writing` stays set, so nothing is appended after a hole.
                 Err(error) => {
@@ -385,6 +381,19 @@ mod tests {
         writer.flushed().await.unwrap();
         assert_eq!(stored(&store).await, [0, 0, 1, 0, 2, 0, 3, 0, 4, 0]);
         assert_eq!((writer.waiting_bytes(), writer.last()), (0, Position::new(10)));
+    }
+
+    #[tokio::test]
+    async fn there_is_no_room_while_what_was_appended_waits_for_a_store_that_takes_its_time() {
+        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let writer = writer(&store);
+        let hold = writer.hold();
+        writer.append([Bytes::from(vec![0; 100])]).unwrap();
+        let mut room = Box::pin(writer.room(99));
+        assert!(futures_util::poll!(&mut room).is_pending());
+        writer.room(100).await.unwrap();
+        drop(hold);
+        room.await.unwrap();
     }
 
     fn writer_that_lingers(store: &Arc<dyn Store>, linger: Duration) -> Arc<Writer> {

@@ -48,8 +48,8 @@ pub trait Store: Send + Sync + 'static {
     /// Appends `records` after `last` and returns the new last position; they are durable when this returns.
     ///
     /// The stream comes into being with its first record, which is appended after [`Position::ZERO`]. An append of no
-    /// records asks whether `last` is still the last position. Appends take effect in the order in which their futures
-    /// were first polled.
+    /// records asks whether `last` is still the last position. Appends to one stream take effect in the order in which
+    /// their futures were first polled.
     ///
     /// # Errors
     ///

@@ -172,7 +172,7 @@ impl Sqlite {
         self.messages.closed().await;
     }
 
-    /// Has the writer do something, in the order in which this was first polled.
+    /// Has the writer do something, for one stream in the order in which this was first polled.
     async fn ask(&self, stream: &StreamId, action: Action) -> Result<Head, StoreError> {
         if self.shared.waiters.is_closed() {
             return Err(StoreError::Closed);
@@ -439,6 +439,7 @@ impl Writer {
             self.queue.receive();
             if !self.sweep.is_done() && self.sweep.is_due(self.queue.is_empty()) {
                 self.sweep.step(|places| transaction(&self.connection, || sweep(&self.connection, places)));
+                self.log.keep_short(&self.connection);
             } else {
                 return self.queue.wait();
             }
@@ -838,6 +839,30 @@ mod tests {
         }
         for (number, (append, polled)) in (1..).zip(appends) {
             assert_eq!(outcome(append, polled).await, Ok(Position::new(number)));
+        }
+    }
+
+    /// Large ones may have to wait for others; what follows them in their stream then waits, too.
+    #[tokio::test]
+    async fn appends_to_a_stream_keep_their_order_whatever_their_size() {
+        const SIZES: [usize; 6] = [300 << 10, 1, 20 << 10, 300 << 10, 1, 1];
+        let store = Temporary::open(SqliteOptions::default());
+        let streams = [id("a"), id("b"), id("c")];
+        let mut appends = vec![];
+        for stream in &streams {
+            for (size, number) in SIZES.into_iter().zip(0..) {
+                let record = vec![vec![b'x'; size].into()];
+                let mut append = Box::pin(store.append(stream, Position::new(number), record));
+                let polled = poll_once(append.as_mut()).await;
+                appends.push((append, polled, number + 1));
+            }
+        }
+        for (append, polled, last) in appends {
+            assert_eq!(outcome(append, polled).await, Ok(Position::new(last)));
+        }
+        for stream in &streams {
+            let read = store.read(stream, Position::ZERO, 9).await.unwrap();
+            assert_eq!(read.iter().map(|stored| stored.bytes.len()).collect::<Vec<_>>(), SIZES);
         }
     }
 
