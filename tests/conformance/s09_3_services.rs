@@ -319,3 +319,27 @@ async fn a_hundred_calls_are_under_way_at_once() {
     // One more than may be under way at once is refused, and the host goes on.
     assert_eq!(codes, BTreeMap::from([("ok", 128), ("too-large", 22)]), "{told}");
 }
+
+/// ARCP §11: whoever serves a call learns of which trace it is, and a child is of the trace of its parent.
+#[tokio::test]
+async fn the_trace_of_a_job_goes_on_to_what_it_asks_and_to_its_children() {
+    let (web, models) = (web().await, Upstream::openai().await);
+    let lease = json!({
+        "net.fetch": ["http://127.0.0.1:*/**"], "model.use": ["tier-fast/*"], "agent.delegate": ["echo"],
+        "tool.call": ["*"], "cost.budget": ["USD:1.00"],
+    });
+    let host = with_services(&web, &models).policy(ALICE, lease.clone()).start().await;
+    let mut client = host.session().await;
+    let child = json!({ "call": "delegate", "agent": "echo", "input": 1, "lease": {} });
+    let start = vec![fetch(format!("{}/public/page", web.url())), question("fast"), child];
+    let (told, run) = calls(&mut client, lease, "all", start).await;
+    assert!(told[0]["ok"].as_array().expect("one a call").iter().all(|call| call.get("ok").is_some()), "{told}");
+    let trace = run.accepted["trace_id"].as_str().expect("a job has a trace");
+    for asked in [&web.asked()[0], &models.asked()[0]] {
+        let sent = asked.header("traceparent").expect("it is told");
+        assert_eq!(sent.split('-').nth(1), Some(trace), "{sent}");
+    }
+    let jobs = client.request("session.list_jobs", json!({})).await.payload()["jobs"].clone();
+    let child = jobs.as_array().expect("jobs").iter().find(|job| job["agent"] == "echo@1.0.0").expect("it is listed");
+    assert_eq!(child["trace_id"], trace, "{child}");
+}

@@ -41,7 +41,9 @@ async fn expires_at_is_utc_and_in_the_future() {
 /// ARCP §9.5: the next operation fails, and then the job does.
 #[tokio::test]
 async fn a_lease_that_ends_under_a_running_job_ends_the_job() {
-    let host = TestHost::builder().at("2026-05-13T12:00:00Z").mount("/w", MountMode::Ro).start().await;
+    // However late the agent falls asleep, there is time left in which it wakes up.
+    let builder = TestHost::builder().at("2026-05-13T12:00:00Z").limits(|limits| limits.grace_sec = 3600);
+    let host = builder.mount("/w", MountMode::Ro).start().await;
     let mut client = host.session_offering(&["lease_expires_at"]).await;
     let stat = json!({ "do": "stat", "path": "/w" });
     let steps = json!({ "do": "steps", "steps": [stat, { "do": "sleep", "ms": 1_000 }, stat] });
@@ -50,7 +52,7 @@ async fn a_lease_that_ends_under_a_running_job_ends_the_job() {
     let first = client.find(|frame| frame["payload"]["kind"] == "tool_result").await;
     assert!(first["payload"]["body"].get("result").is_some(), "{first}");
     host.advance(Duration::from_secs(60));
-    let run = client.follow(&job_id).await;
+    let run = host.advancing(Duration::from_millis(10), client.follow(&job_id)).await;
     let results = run.bodies("tool_result");
     let error = &results.last().expect("the second call")["error"];
     assert_eq!((&error["code"], &error["retryable"]), (&json!("LEASE_EXPIRED"), &json!(false)));

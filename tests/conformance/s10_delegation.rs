@@ -113,6 +113,18 @@ async fn a_child_s_lease_ends_with_its_parent_s_or_earlier() {
 }
 
 /// ARCP §9.4, §9.6: a child's money leaves its parent's when it is given, and what it left comes back.
+/// What a child says of its own time, or only pretends to, says nothing of its parent's (ARCP §9.5).
+#[tokio::test]
+async fn a_child_that_ends_for_want_of_time_ends_no_parent_that_has_it() {
+    let host = host().await;
+    let mut client = host.session().await;
+    let child = task("hostile", json!({ "do": "fail", "code": "lease-expired" }), json!({}));
+    let (told, run) = run(&mut client, vec![all(vec![child]), json!({ "do": "stat", "path": "/w" })]).await;
+    assert_eq!(first(&told[0])["err"]["code"], "lease-expired", "{told:?}");
+    assert!(told[1].get("ok").is_some(), "it goes on: {told:?}");
+    assert_eq!(run.final_status(), "success", "{run:?}");
+}
+
 #[tokio::test]
 async fn a_child_spends_its_parent_s_money_and_two_cannot_both_have_the_rest() {
     let host = host().await;

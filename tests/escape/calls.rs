@@ -1,7 +1,11 @@
 //! Agents with many calls under way, calls that are none, and answers that are too much.
 
 use leasehold::config::Config;
-use leasehold_tests::{Builder, ErrorCode, TestHost, host::ALICE};
+use leasehold_tests::{
+    Builder, ErrorCode, TestHost,
+    host::ALICE,
+    upstream::{Reply, Upstream},
+};
 use serde_json::{Value, json};
 
 use super::{House, told};
@@ -103,4 +107,55 @@ async fn a_flood_of_calls_ends_at_the_limit() {
         assert_eq!((begun, answers.len()), (MAX, 40), "{answers:?}");
         assert!(answers.iter().all(|answer| matches!(*answer, "ok" | "too-large")), "{answers:?}");
     }
+}
+
+/// What an agent hands over for its calls is kept by the host, within a bound of its own and as memory of agents.
+#[tokio::test]
+async fn what_calls_under_way_keep_is_bounded_for_an_agent_and_for_all() {
+    const KEPT: usize = 1 << 20;
+    let builder = TestHost::builder().policy(ALICE, json!({ "agent.delegate": ["*"] })).limits(|limits| {
+        limits.calls_bytes_max = KEPT;
+    });
+    let mut house = House::start(builder).await;
+    let child = json!({
+        "call": "delegate", "agent": "sleeper", "lease": {},
+        "input": { "sec": 600, "padding": "x".repeat(300 << 10) },
+    });
+    let flood = json!({ "do": "calls", "start": vec![child.clone(); 8], "then": "drop" });
+    let steps = json!({ "do": "steps", "steps": [flood, flood] });
+    let run = house.leased(json!({ "agent.delegate": ["sleeper"] }), steps).await;
+    let outcomes = run.result().unwrap_or_else(|_| panic!("{run:?}"));
+    for outcome in outcomes.as_array().expect("one a step") {
+        let answers: Vec<&str> = outcome["ok"].as_array().expect("one a call").iter().map(told).collect();
+        let begun = answers.iter().filter(|answer| **answer == "ok").count();
+        assert_eq!(begun, 3, "giving them up makes room: {answers:?}");
+        assert!(answers.iter().all(|answer| matches!(*answer, "ok" | "too-large")), "{answers:?}");
+    }
+}
+
+/// A stream of a model whose parts nobody takes has its time as every call has, and does not keep a place for ever.
+#[tokio::test]
+async fn who_hoards_the_streams_of_a_model_has_them_no_longer_than_they_may_take() {
+    let upstream = Upstream::start(|_| {
+        let mut chunks = vec![r#"{"choices":[{"index":0,"delta":{"content":"a"}}]}"#; 40];
+        chunks.push("[DONE]");
+        Reply::events(&chunks)
+    })
+    .await;
+    let settings = format!(
+        "[upstreams.main]\nurl = '{}/v1'\ntimeout_sec = 1\n[models.small]\nupstream = 'main'\nmax_output_tokens = 10\n",
+        upstream.url()
+    );
+    let Config { upstreams, models, .. } = Config::parse(&settings).expect("the settings are understood");
+    let lease = json!({ "model.use": ["small"] });
+    let builder = TestHost::builder().policy(ALICE, lease.clone());
+    let mut house =
+        House::start(builder.config(|config| (config.upstreams, config.models) = (upstreams, models))).await;
+    let call = json!({
+        "call": "model", "model": "small", "request": { "messages": [{ "role": "user", "content": "hello" }] },
+    });
+    let deed = json!({ "do": "calls", "start": [call], "then": "hoard", "patience_ms": 1500 });
+    let run = house.leased(lease, deed).await;
+    let outcome = run.result().unwrap_or_else(|_| panic!("{run:?}"));
+    assert_eq!(told(&outcome["ok"][0]), "timeout", "{outcome}");
 }

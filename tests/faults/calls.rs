@@ -10,7 +10,7 @@ use leasehold::{
 };
 use leasehold_core::job::record::{End, Record};
 use leasehold_tests::{
-    Builder, MountMode, TestHost,
+    Builder, ErrorCode, MountMode, TestHost,
     host::{ALICE, token},
     journals::Past,
     mortal::{Death, Mortal},
@@ -20,6 +20,7 @@ use leasehold_tests::{
     within,
 };
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 /// Three children, each of which writes a line and spends five cents of the ten it is given; then a fourth in turn; then
 /// one that is given all there is; and what is left.
@@ -184,4 +185,58 @@ fn killed_at_every_record_a_request_is_not_repeated_and_a_tool_is_paid_for_once(
     let unknown = (0..records).filter(|n| play(Death::After(*n)).1).count();
     assert!(unknown > 0, "some deaths come while a call is under way");
     println!("{records} places to be killed at, {unknown} of them in the middle of a call");
+}
+
+/// A call that may be made again is not, once its lease is over: the next host begins nothing in its name (ARCP §9.5).
+#[test]
+fn what_was_under_way_is_not_begun_again_after_the_end_of_its_lease() {
+    let outside = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let permits = Arc::new(Semaphore::new(0));
+    let web = outside.block_on(Upstream::start({
+        let permits = Arc::clone(&permits);
+        move |_| Reply::text(200, "late").after(&permits)
+    }));
+    let agents = some_agents(&["hostile"]);
+    let Config { net, .. } = Config::parse("[net]\nallow = ['127.0.0.0/8']").unwrap();
+    let lease = json!({ "net.fetch": ["http://127.0.0.1:*/**"] });
+    let store = Arc::new(Memory::default()) as Arc<dyn Store>;
+    let host = |at: &str, store: Arc<dyn Store>| {
+        let builder = TestHost::builder().store(store).at(at).policy(ALICE, lease.clone());
+        builder.config(|config| {
+            config.server.agents = agents.path().to_owned();
+            config.net = net.clone();
+        })
+    };
+    let begins = tokio::runtime::Runtime::new().unwrap();
+    let mortal = Mortal::of(&store, Death::Never);
+    begins.block_on(async {
+        let host = host("2026-05-13T12:00:00Z", Arc::clone(&mortal) as Arc<dyn Store>).start().await;
+        let mut session = host.session().await;
+        let call = json!({ "call": "fetch", "url": format!("{}/page", web.url()) });
+        let submit = session.submit("hostile").lease(lease.clone()).input(json!({ "do": "calls", "start": [call] }));
+        submit.expires_at("2026-05-13T12:01:00Z").job_id().await;
+        within("the server to be asked", async {
+            while web.asked().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        // Killed: nothing of what follows is written down.
+        mortal.kill();
+    });
+    begins.shutdown_timeout(Duration::from_secs(10));
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let host = host("2026-05-13T12:02:00Z", Arc::clone(&store)).start().await;
+        within("the end of the job", async {
+            while Past::all(&*store).await[0].end().is_none() {
+                host.advance(Duration::from_secs(1));
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let jobs = Past::all(&*store).await;
+        let Some(End::Failed { refusal, .. }) = jobs[0].end() else { panic!("{jobs:#?}") };
+        assert_eq!(refusal.code, ErrorCode::LeaseExpired);
+    });
+    assert_eq!(web.asked().len(), 1, "{:?}", web.asked());
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -18,7 +18,7 @@ use leasehold::{
 };
 use leasehold_tests::{
     TestHost,
-    host::BOB,
+    host::{ALICE, BOB},
     journals::Past,
     mortal::{Death, Mortal},
     within,
@@ -33,6 +33,8 @@ struct Failing {
     /// The first append that fails, and the first after it that works again.
     from: AtomicU64,
     until: AtomicU64,
+    /// Where a stream ends cannot be told.
+    blind: AtomicBool,
     /// The streams whose appends failed.
     failures: watch::Sender<BTreeSet<StreamId>>,
     words: &'static str,
@@ -46,6 +48,7 @@ impl Failing {
             appends: AtomicU64::new(0),
             from,
             until,
+            blind: AtomicBool::new(false),
             failures: watch::Sender::default(),
             words,
         })
@@ -102,7 +105,10 @@ impl Store for Failing {
         after: Option<&StreamId>,
         limit: usize,
     ) -> Result<Vec<(StreamId, Position)>, StoreError> {
-        self.inner.streams(prefix, after, limit).await
+        match self.blind.load(Ordering::SeqCst) && prefix.starts_with("job/") {
+            true => Err(StoreError::Io(self.words.to_owned())),
+            false => self.inner.streams(prefix, after, limit).await,
+        }
     }
 
     async fn trim(&self, stream: &StreamId, up_to: Position) -> Result<(), StoreError> {
@@ -267,4 +273,23 @@ async fn status(client: &mut Client, job: &str) -> String {
 
 fn stream(job: &str) -> StreamId {
     journal::stream(job.parse().unwrap())
+}
+
+/// What a child was given is spent as long as nobody knows better: money is not given back because a disk fails.
+#[tokio::test]
+async fn money_of_a_child_whose_end_cannot_be_read_does_not_come_back() {
+    let store = Failing::new("the disk took a breath");
+    let lease = json!({ "agent.delegate": ["hostile"], "cost.budget": ["USD:1.00"] });
+    let builder = TestHost::builder().store(Arc::clone(&store) as Arc<dyn Store>);
+    let host = builder.policy(ALICE, lease.clone()).start().await;
+    let mut session = host.session().await;
+    store.blind.store(true, Ordering::SeqCst);
+    let spend = json!({ "do": "metric", "name": "cost.model", "value": "0.05", "unit": "USD" });
+    let child =
+        json!({ "call": "delegate", "agent": "hostile", "input": spend, "lease": { "cost.budget": ["USD:0.40"] } });
+    let steps = json!({ "do": "steps", "steps": [{ "do": "calls", "start": [child] }, { "do": "job" }] });
+    let run = session.submit("hostile").lease(lease).input(steps).run().await;
+    let told = run.result().unwrap_or_else(|_| panic!("{run:?}"));
+    assert_eq!(told[0]["ok"][0]["err"]["code"], "internal-error", "{told}");
+    assert_eq!(told[1]["ok"]["budget"]["USD"].as_str().map(|left| left.trim_end_matches('0')), Some("0.6"), "{told}");
 }

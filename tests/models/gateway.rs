@@ -325,6 +325,37 @@ async fn a_call_under_way_ends_with_its_job_and_is_paid_in_full() {
     }
 }
 
+/// A client that keeps its connection and reads nothing of an answer has no hold on it.
+#[tokio::test]
+async fn a_stream_that_nobody_reads_ends_with_its_job_and_makes_room() {
+    let upstream = Upstream::openai().await;
+    let settings = GatewaySettings { calls_max: 1, ..GatewaySettings::default() };
+    let served = Served::start(models(&upstream, "", "max_output_tokens = 100"), settings, LEASE).await;
+    upstream.answer(Reply::events(&[r#"{"choices":[{}]}"#; 64]).ending(End::Never));
+    let body = r#"{"model":"fast","stream":true,"messages":[{"role":"user","content":"three small words"}]}"#;
+    let request = Request::post("/v1/chat/completions").header("host", "localhost");
+    let request = request.header("authorization", format!("Bearer {}", served.key.expose()));
+    let request = request.body(Full::new(bytes::Bytes::from(body))).unwrap();
+    let unread = within("an answer", served.gateway.reply(request)).await;
+    assert_eq!(unread.headers()["content-type"], "text/event-stream");
+    let (status, _) = served.chat(json!({})).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+
+    served.job.cancel();
+    assert_eq!(served.job.ends().await.problem, Some(Problem::Closed(Denied::Cancelled)));
+    let next = Job::new(LEASE);
+    let key = Gateway::mint();
+    served.gateway.admit("cred_2", &key, Arc::clone(&next) as Arc<dyn Meter>);
+    within("a place", async {
+        let body = r#"{"model":"fast","messages":[{"role":"user","content":"three small words"}]}"#;
+        while served.ask("POST", "/v1/chat/completions", key.expose(), body).await.0 != StatusCode::OK {}
+    })
+    .await;
+    // What it is told, should it read after all, is what there was and why there is no more.
+    let told = within("the rest", unread.into_body().collect()).await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&told).trim_end().ends_with('}'), "{told:?}");
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_in_a_stream_has_paid_for_it() {
     let upstream = Upstream::openai().await;

@@ -11,7 +11,6 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     fmt::Display,
     future::Future,
     pin::Pin,
@@ -21,7 +20,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -42,8 +41,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
@@ -258,9 +257,8 @@ impl Gateway {
                 Ok(said(StatusCode::OK, completed.response.as_str().to_owned()))
             }
             Ok(Begun::Stream(stream)) => {
-                let telling = Telling { stream, charge, meter: Arc::clone(&holder.meter), _place: place };
-                let body = StreamBody::new(stream::unfold(Some(telling), tell));
-                let mut answer = Response::new(UnsyncBoxBody::new(body));
+                let telling = Telling { stream, charge, meter: Arc::clone(&holder.meter), place };
+                let mut answer = Response::new(telling.begin());
                 answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
                 answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 Ok(answer)
@@ -390,33 +388,59 @@ struct Telling {
     stream: Box<Stream>,
     charge: Charge,
     meter: Arc<dyn Meter>,
-    _place: Places,
+    place: Places,
 }
 
-/// Tells one event of a stream, and is over after the last one.
-async fn tell(telling: Option<Telling>) -> Option<(Result<Frame<Bytes>, Infallible>, Option<Telling>)> {
-    let mut telling = telling?;
-    let event = |data: &dyn Display| Ok(Frame::data(Bytes::from(format!("data: {data}\n\n"))));
-    let meter = Arc::clone(&telling.meter);
-    let next = tokio::select! {
-        biased;
-        denied = meter.over() => {
-            let fault = telling.charge.fail(denied.clone()).refused(denied);
-            return Some((event(&fault.body()), None));
-        }
-        next = telling.stream.next() => next,
-    };
-    match next {
-        Ok(Some(chunk)) => Some((event(&one_line(chunk.as_str())), Some(telling))),
-        Ok(None) => {
-            let spent = telling.stream.finish();
-            telling.charge.settle(Outcome { cost: spent.cost, usage: spent.usage, problem: None });
-            Some((event(&"[DONE]"), None))
-        }
-        Err(error) => {
-            let fault = telling.charge.fail(error.clone()).failed(error);
-            Some((event(&fault.body()), None))
-        }
+/// How many events wait for whoever reads them.
+const EVENTS_WAITING_MAX: usize = 4;
+
+/// How long the end of a stream waits at least to be read.
+const LAST_WORD_FOR: Duration = Duration::from_secs(10);
+
+impl Telling {
+    /// Tells the events to whoever reads them, in a task of its own: what nobody reads ends with its job, and in time, all
+    /// the same.
+    fn begin(self) -> PageBody {
+        let (events, body) = mpsc::channel(EVENTS_WAITING_MAX);
+        tokio::spawn(self.tell(events));
+        let body = stream::unfold(body, async |mut body| Some((body.recv().await?, body)));
+        UnsyncBoxBody::new(StreamBody::new(body.map(|event| Ok(Frame::data(event)))))
+    }
+
+    async fn tell(self, events: mpsc::Sender<Bytes>) {
+        let Self { mut stream, charge, meter, place } = self;
+        let event = |data: &dyn Display| Bytes::from(format!("data: {data}\n\n"));
+        let deadline = stream.deadline();
+        // The stream is gone once this is, with its place at the upstream.
+        let chunks = events.clone();
+        let told = async move {
+            while let Some(chunk) = stream.next().await? {
+                // Whoever has left is noticed below.
+                let _ = chunks.send(event(&one_line(chunk.as_str()))).await;
+            }
+            Ok::<_, ModelError>(stream.finish())
+        };
+        let told = tokio::select! {
+            biased;
+            denied = meter.over() => Err(charge.fail(denied.clone()).refused(denied)),
+            // Settled as a call that was given up.
+            () = events.closed() => return,
+            told = told => match told {
+                Ok(spent) => {
+                    charge.settle(Outcome { cost: spent.cost, usage: spent.usage, problem: None });
+                    Ok(())
+                }
+                Err(error) => Err(charge.fail(error.clone()).failed(error)),
+            },
+            () = sleep_until(deadline) => Err(charge.fail(ModelError::Timeout).failed(ModelError::Timeout)),
+        };
+        // The call is over; whoever reads slowly keeps nothing but its last word.
+        drop(place);
+        let last = match told {
+            Ok(()) => event(&"[DONE]"),
+            Err(fault) => event(&fault.body()),
+        };
+        let _ = timeout_at(deadline.max(Instant::now() + LAST_WORD_FOR), events.send(last)).await;
     }
 }
 

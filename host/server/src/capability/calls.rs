@@ -4,7 +4,13 @@
 //! But its effect runs in a task of its own, and its end is written down when it comes about. The agent is told of it
 //! when it asks, and what it cost is counted then, too. [`crate::tape`] says why a replay is told the same.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -26,7 +32,7 @@ use tokio::task::JoinHandle;
 use wasmtime::component::{Resource, ResourceTable};
 
 use super::{
-    Asked, Failure, JobCtx, Once, Reported, Told, World,
+    Asked, Failure, HOST_FULL, JobCtx, Once, Reported, Told, World,
     bindings::{calls, types, types::Error},
     broken, delegate, invalid, keep, read,
 };
@@ -44,6 +50,8 @@ pub struct PendingCall {
     operation: &'static str,
     /// The most it may cost, taken out of what is free.
     held: CarveOut,
+    /// What it was handed, as long as anything may be done with that.
+    arguments: Arguments,
     /// Whether it has parts.
     streams: bool,
     /// Whether one of them was asked for.
@@ -54,6 +62,34 @@ pub struct PendingCall {
 impl Drop for PendingCall {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// What an agent handed over for a call and the host keeps, which counts as memory of agents.
+#[derive(Debug)]
+struct Arguments {
+    bytes: usize,
+    host: Arc<AtomicUsize>,
+}
+
+impl Arguments {
+    /// Counts them, if they leave all agents within `host_bytes_max`.
+    fn admit(bytes: usize, host: &Arc<AtomicUsize>, host_bytes_max: usize) -> Option<Self> {
+        let more = |all: usize| all.checked_add(bytes).filter(|all| *all <= host_bytes_max);
+        host.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self { bytes, host: Arc::clone(host) })
+    }
+
+    /// Counts them: they were admitted before.
+    fn again(bytes: usize, host: &Arc<AtomicUsize>) -> Self {
+        host.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, host: Arc::clone(host) }
+    }
+}
+
+impl Drop for Arguments {
+    fn drop(&mut self) {
+        self.host.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -100,6 +136,7 @@ pub(super) struct Undone {
     pub cost: Budget,
 }
 
+/// Before anything took place; what fails later is [`Line::lost`] unless its cost is known.
 impl<T: Into<Failure>> From<T> for Undone {
     fn from(failure: T) -> Self {
         Self { failure: failure.into(), cost: Budget::new() }
@@ -130,6 +167,8 @@ pub(super) struct Start<Op, F> {
     pub repeat: Repeat,
     /// Whether it has parts.
     pub streams: bool,
+    /// How much of what the agent handed over is kept for it.
+    pub bytes: usize,
     /// Does it.
     pub work: F,
 }
@@ -186,15 +225,23 @@ impl Line {
         self.tape.parts(self.call)
     }
 
+    /// A failure of which nobody knows what it cost: all that was held for the call.
+    pub fn lost(&self, failure: impl Into<Failure>) -> Undone {
+        Undone { failure: failure.into(), cost: self.reserved.clone() }
+    }
+
     /// Writes down what came of the call.
     async fn conclude(&self, result: Result<Done, Undone>) {
-        let kept = match result {
-            Ok(Done { summary, answer, cost }) => keep(&self.world, &self.journal, self.job_id, answer)
-                .await
-                .map(|answer| (Outcome::Done { summary, answer }, cost)),
-            Err(Undone { failure, cost }) => Ok((failure.outcome(), cost)),
+        let (outcome, cost) = match result {
+            Ok(Done { summary, answer, cost }) => {
+                let outcome = match keep(&self.world, &self.journal, self.job_id, answer).await {
+                    Ok(answer) => Outcome::Done { summary, answer },
+                    Err(error) => unkept(error).outcome(),
+                };
+                (outcome, cost)
+            }
+            Err(Undone { failure, cost }) => (failure.outcome(), cost),
         };
-        let (outcome, cost) = kept.unwrap_or_else(|error| (unkept(error).outcome(), Budget::new()));
         let concluded = Concluded { at: self.world.clock.now(), call: self.call, outcome, cost };
         // A journal that takes no more is why the job ends, and says so itself.
         let _ = self.tape.conclude(concluded);
@@ -218,7 +265,7 @@ impl Line {
             }
         };
         // Whoever stops something half done does not know what it cost.
-        let undone = |failure| Err(Undone { failure, cost: self.reserved.clone() });
+        let undone = |failure: Failure| Err(self.lost(failure));
         tokio::select! {
             biased;
             result = work => result,
@@ -236,7 +283,7 @@ impl Line {
     }
 }
 
-/// What a call comes to whose answer cannot be kept; the job ends by that.
+/// What a call comes to whose answer, or a part of it, cannot be kept.
 fn unkept(error: JournalError) -> Failure {
     Failure::internal(&error.to_string())
 }
@@ -254,57 +301,63 @@ impl JobCtx {
         Op: Operation + Send + 'static,
         F: FnOnce(Permit<Op>, Line) -> Work + Send + 'static,
     {
-        let Start { asked, op, repeat, streams, work } = start;
-        self.has_room()?;
-        let (call, at, held, task) = match self.tape.begin(asked.operation, &asked.args).await.map_err(broken)? {
-            Begin::Told(called) => {
-                let refused: Result<(), Error> = self.told(called).await;
-                return Err(refused.err().unwrap_or_else(|| invalid("the call was refused")));
-            }
-            Begin::Live(call) => {
-                let admitted = op.and_then(|op| self.permit(op)).and_then(|permit| {
-                    let held = self.hold(&price(permit.op())?)?;
-                    Ok((permit, held))
-                });
-                let (permit, held) = match admitted {
-                    Ok(admitted) => admitted,
-                    Err(failure) => {
-                        let refused: Result<(), Error> = self.conclude(call, asked, Err(failure)).await;
-                        return Err(refused.err().unwrap_or_else(|| invalid("the call was refused")));
-                    }
-                };
-                // What must not be repeated has its outcome before a host stops in good order, or does not begin.
-                let once = match repeat {
-                    Repeat::No => Some(self.world.begin().await),
-                    Repeat::Freely | Repeat::Yes | Repeat::Resume => None,
-                };
-                let (at, reserved) = (self.world.clock.now(), held.grant().clone());
-                let operation = asked.operation.to_owned();
-                let begun = Begun { at, call, operation, args: asked.args, reserved: reserved.clone() };
-                let mark = self.tape.begun(begun).await.map_err(broken)?;
-                let line = self.line((call, at), reserved, streams);
-                let work = work(permit, line.clone());
-                (call, at, held, self.run(line, mark, repeat, once, work))
-            }
-            Begin::Again(begun) => {
-                // Before its money is held, as it was then: it may be all there is.
-                let permit = op.and_then(|op| Ok(self.gate().permit(begun.at, op)?));
-                let held = self.hold(&begun.reserved).unwrap_or_else(|_| CarveOut::default());
-                let line = self.line((begun.call, begun.at), begun.reserved.clone(), streams);
-                let undone = |failure, cost| -> Work { Box::pin(async { Err(Undone { failure, cost }) }) };
-                let work = match (repeat, permit) {
-                    // Nothing of it runs before the tape is live, and then only if its end is not known.
-                    (Repeat::Freely | Repeat::Yes | Repeat::Resume, Ok(permit)) => work(permit, line.clone()),
-                    // It had begun, so it may have cost.
-                    (Repeat::Freely | Repeat::Yes | Repeat::Resume, Err(failure)) => {
-                        undone(failure, begun.reserved.clone())
-                    }
-                    (Repeat::No, _) => undone(Failure::unknown("its answer had not come in"), begun.reserved.clone()),
-                };
-                (begun.call, begun.at, held, self.run_again(line, repeat, work))
-            }
-        };
-        let pending = PendingCall { call, at, operation: asked.operation, held, streams, parted: false, task };
+        let Start { asked, op, repeat, streams, bytes, work } = start;
+        self.has_room(bytes)?;
+        let (call, at, held, arguments, task) =
+            match self.tape.begin(asked.operation, &asked.args).await.map_err(broken)? {
+                Begin::Told(called) => {
+                    let refused: Result<(), Error> = self.told(called).await;
+                    return Err(refused.err().unwrap_or_else(|| invalid("the call was refused")));
+                }
+                Begin::Live(call) => {
+                    let admitted = op.and_then(|op| self.permit(op)).and_then(|permit| {
+                        let held = self.hold(&price(permit.op())?)?;
+                        let arguments = Arguments::admit(bytes, &self.world.memory, self.world.limits.memory_total());
+                        Ok((permit, held, arguments.ok_or_else(|| Failure::internal(HOST_FULL))?))
+                    });
+                    let (permit, held, arguments) = match admitted {
+                        Ok(admitted) => admitted,
+                        Err(failure) => {
+                            let refused: Result<(), Error> = self.conclude(call, asked, Err(failure)).await;
+                            return Err(refused.err().unwrap_or_else(|| invalid("the call was refused")));
+                        }
+                    };
+                    // What must not be repeated has its outcome before a host stops in good order, or does not begin.
+                    let once = match repeat {
+                        Repeat::No => Some(self.world.begin().await),
+                        Repeat::Freely | Repeat::Yes | Repeat::Resume => None,
+                    };
+                    let (at, reserved) = (self.world.clock.now(), held.grant().clone());
+                    let operation = asked.operation.to_owned();
+                    let begun = Begun { at, call, operation, args: asked.args, reserved: reserved.clone() };
+                    let mark = self.tape.begun(begun).await.map_err(broken)?;
+                    let line = self.line((call, at), reserved, streams);
+                    let work = work(permit, line.clone());
+                    (call, at, held, arguments, self.run(line, mark, repeat, once, work))
+                }
+                Begin::Again(begun) => {
+                    // Before its money is held, as it was then: it may be all there is.
+                    let permit = op.and_then(|op| Ok(self.gate().permit(begun.at, op)?));
+                    let held = self.hold(&begun.reserved).unwrap_or_else(|_| CarveOut::default());
+                    let line = self.line((begun.call, begun.at), begun.reserved.clone(), streams);
+                    let undone = |failure, cost| -> Work { Box::pin(async { Err(Undone { failure, cost }) }) };
+                    let work = match (repeat, permit) {
+                        // Nothing of it runs before the tape is live, and then only if its end is not known.
+                        (Repeat::Freely | Repeat::Yes | Repeat::Resume, Ok(permit)) => work(permit, line.clone()),
+                        // It had begun, so it may have cost.
+                        (Repeat::Freely | Repeat::Yes | Repeat::Resume, Err(failure)) => {
+                            undone(failure, begun.reserved.clone())
+                        }
+                        (Repeat::No, _) => {
+                            undone(Failure::unknown("its answer had not come in"), begun.reserved.clone())
+                        }
+                    };
+                    let arguments = Arguments::again(bytes, &self.world.memory);
+                    (begun.call, begun.at, held, arguments, self.run_again(line, repeat, work))
+                }
+            };
+        let operation = asked.operation;
+        let pending = PendingCall { call, at, operation, held, arguments, streams, parted: false, task };
         self.calls.push(pending).map_err(|_| too_many(self.limits.calls_max))
     }
 
@@ -401,10 +454,22 @@ impl JobCtx {
         self.settle(pending.operation, held, end).await
     }
 
-    /// Refuses a call beyond those that may be under way at once.
-    fn has_room(&mut self) -> Result<(), Error> {
-        let max = self.limits.calls_max;
-        if self.calls.iter_mut().count() < max { Ok(()) } else { Err(too_many(max)) }
+    /// Refuses a call beyond those that may be under way at once, or with more than they may keep together.
+    fn has_room(&mut self, bytes: usize) -> Result<(), Error> {
+        let (calls_max, bytes_max) = (self.limits.calls_max, self.limits.calls_bytes_max);
+        let kept = self.calls.iter_mut().filter_map(|call| call.downcast_ref::<PendingCall>());
+        let (calls, kept) = kept.fold((0, 0), |(calls, kept), call| (calls + 1, kept + call.arguments.bytes));
+        if calls >= calls_max {
+            return Err(too_many(calls_max));
+        }
+        if bytes.saturating_add(kept) > bytes_max {
+            let message = format!(
+                "the calls under way would keep {bytes} bytes more than the {kept} they do, and may keep {bytes_max} \
+                 (`limits.calls_bytes_max`)"
+            );
+            return Err(Error { code: types::ErrorCode::TooLarge, message });
+        }
+        Ok(())
     }
 
     /// Takes the most that a call may cost out of what is free.
@@ -455,11 +520,16 @@ impl JobCtx {
             }
             let result = match repeat {
                 // What the agent was given cannot be taken back, and another answer need not begin the same.
-                Repeat::Freely | Repeat::Yes if line.parts() > 0 => Err(Undone {
-                    failure: Failure::unknown("a part of its answer had come in"),
-                    cost: line.reserved.clone(),
-                }),
-                _ => line.race(expires_at, work).await,
+                Repeat::Freely | Repeat::Yes if line.parts() > 0 => {
+                    Err(line.lost(Failure::unknown("a part of its answer had come in")))
+                }
+                // It goes on by itself, whatever happened meanwhile, and is stopped if it is to.
+                Repeat::Resume => line.race(expires_at, work).await,
+                Repeat::Freely | Repeat::Yes | Repeat::No => match line.may_begin(expires_at) {
+                    Ok(()) => line.race(expires_at, work).await,
+                    // It had begun, so it may have cost.
+                    Err(failure) => Err(line.lost(failure)),
+                },
             };
             line.conclude(result).await;
         })

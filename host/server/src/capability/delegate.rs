@@ -135,7 +135,7 @@ impl JobCtx {
         let (parent, depth_max) = (Arc::clone(&self.accepted), self.limits.delegate_depth_max);
         let depth = parent.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
         let authority = wanted.as_ref().ok().cloned().unwrap_or_default();
-        let told = (authority.clone(), input.clone(), task.agent.clone());
+        let (bytes, told) = (input.as_str().len(), (authority.clone(), input.clone(), task.agent.clone()));
         let delegates = self.world.delegates();
         let (announced, is_announced) = oneshot::channel();
         let work = move |permit: Permit<Delegate>, line: Line| -> Work {
@@ -146,7 +146,7 @@ impl JobCtx {
                 see_through(line, parent, agent, input, authority, max_runtime_sec).await
             })
         };
-        let start = Start { asked, op, repeat: Repeat::Resume, streams, work };
+        let start = Start { asked, op, repeat: Repeat::Resume, streams, bytes, work };
         let pending = self
             .start_call(start, |_| {
                 if depth > depth_max {
@@ -260,9 +260,11 @@ async fn see_through(
     let delegates = line.world.delegates().ok_or_else(|| Failure::internal("this host makes no jobs for agents"))?;
     let at = line.world.clock.now();
     delegates.start(&parent, Child { job_id, at, agent, input, authority, max_runtime_sec }).await?;
+    // From here on it spends, whatever becomes of this call.
+    let lost = |failure: Failure| line.lost(failure);
     // Its end comes in after its last event.
     if line.streams {
-        show(&line, job_id).await?;
+        show(&line, job_id).await.map_err(lost)?;
     }
     delegates.over(job_id).await;
     let store = &*line.world.store;
@@ -270,10 +272,10 @@ async fn see_through(
         tracing::error!(%job_id, %error, "the end of a delegated job cannot be read");
         Failure::internal("the end of the delegated job cannot be read")
     };
-    let newest = journal::newest(store, job_id).await.map_err(|error| unreadable(&error))?;
-    let newest = journal::page(store, job_id, newest).await.map_err(|error| unreadable(&error))?.pop();
+    let newest = journal::newest(store, job_id).await.map_err(|error| lost(unreadable(&error)))?;
+    let newest = journal::page(store, job_id, newest).await.map_err(|error| lost(unreadable(&error)))?.pop();
     let Some((_, Record::Ended { end, spent, .. })) = newest else {
-        return Err(Failure::internal("the delegated job was stopped without an end").into());
+        return Err(lost(Failure::internal("the delegated job was stopped without an end")));
     };
     // What nobody counted was spent whole.
     let granted = line.reserved.clone();

@@ -206,6 +206,8 @@ pub struct JobCtx {
     fetches: Fetches,
     /// The calls under way that the agent holds.
     calls: ResourceTable,
+    /// One permit a call of a model that is made.
+    model_turns: Arc<Semaphore>,
     /// The calls that the host has charged for, which an agent may report once more without paying twice.
     charged: BTreeSet<u64>,
     chunks: Chunks,
@@ -412,6 +414,7 @@ impl JobCtx {
             gate: Arc::new(Mutex::new(gate)),
             fetches: world.services.web.of_a_job(),
             calls: calls::table(&limits),
+            model_turns: Arc::new(Semaphore::new(limits.model_calls_max.clamp(1, Semaphore::MAX_PERMITS))),
             charged: BTreeSet::new(),
             chunks: Chunks::new(result_id(&accepted), chunks),
             unbounded: BTreeSet::new(),

@@ -8,6 +8,7 @@ use leasehold_core::{
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::time::timeout_at;
 use wasmtime::component::Resource;
 
 use super::{
@@ -75,8 +76,10 @@ impl JobCtx {
         let asked = Asked { operation: OPERATION, args: Json::of(&args) };
         let models = std::sync::Arc::clone(&self.world.services.models);
         let op = models.operation(&model).map_err(Failure::from);
+        let bytes = request.len();
         let request = ChatRequest::parse(&request).map_err(|error| invalid(error.to_string()))?;
         let priced = request.clone();
+        let turns = std::sync::Arc::clone(&self.model_turns);
         let work = move |permit: Permit<UseModel>, line: Line| -> Work {
             Box::pin(async move {
                 let context = Context {
@@ -84,6 +87,8 @@ impl JobCtx {
                     timeout: None,
                     idempotency_key: Some(format!("{}/{}", line.job_id, call_id(line.call))),
                 };
+                // Of one job: the places of an upstream are everybody's.
+                let _turn = turns.acquire().await;
                 let models = &line.world.services.models;
                 let name = permit.op().model().to_string();
                 let undone = |error: ModelError| {
@@ -97,8 +102,11 @@ impl JobCtx {
                         let mut whole = Whole::default();
                         while let Some(chunk) = stream.next().await.map_err(undone)? {
                             whole.add(&chunk);
-                            // Nobody may want the parts, and the whole all the same.
-                            line.part(Told::Json(chunk)).await?;
+                            // Nobody may want the parts, and the whole all the same. Who wants them and takes none keeps
+                            // its place for no longer than who waits for an answer.
+                            let part = timeout_at(stream.deadline(), line.part(Told::Json(chunk))).await;
+                            let part = part.map_err(|_| undone(ModelError::Timeout))?;
+                            part.map_err(|failure| line.lost(failure))?;
                         }
                         let spent = stream.finish();
                         Completed { response: whole.finish(spent.usage), spent }
@@ -110,7 +118,7 @@ impl JobCtx {
             })
         };
         // A call that was paid for is not made again by the host itself: what it was told is lost, and what it cost is not.
-        let start = Start { asked, op, repeat: Repeat::No, streams, work };
+        let start = Start { asked, op, repeat: Repeat::No, streams, bytes, work };
         self.start_call(start, move |op| models.price(op, &priced).map_err(|error| Failure::from(&error))).await
     }
 }

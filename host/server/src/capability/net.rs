@@ -82,6 +82,7 @@ impl JobCtx {
             Ok("GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE") => Repeat::Yes,
             _ => Repeat::No,
         };
+        let bytes = request.body.len();
         let (fetches, max) = (self.fetches.clone(), self.world.services.web.response_bytes_max());
         let work = move |permit: Permit<Fetch>, line: Line| -> Work {
             let request = web::Request {
@@ -118,7 +119,7 @@ impl JobCtx {
                 Ok(Done { summary: Json::of(&summary), answer: told.answer(), cost: Budget::new() })
             })
         };
-        let start = Start { asked, op: op.map_err(Failure::from), repeat, streams, work };
+        let start = Start { asked, op: op.map_err(Failure::from), repeat, streams, bytes, work };
         self.start_call(start, |_| Ok(Budget::new())).await
     }
 }

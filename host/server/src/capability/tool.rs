@@ -87,7 +87,8 @@ impl JobCtx {
                 }
             })
         };
-        let start = Start { asked, op: op.map_err(Failure::from), repeat, streams: false, work };
+        let bytes = asked_for.as_str().len();
+        let start = Start { asked, op: op.map_err(Failure::from), repeat, streams: false, bytes, work };
         self.start_call(start, move |op| Ok(checks.check(op, &asked_for)?.most())).await
     }
 }

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 pub struct Limits {
     /// All linear memory of one agent together. An allocation beyond it fails inside the agent.
     pub memory_bytes_max: usize,
-    /// All linear memory of all agents together; 0 means three quarters of the machine's.
+    /// All linear memory of all agents together, and what their calls under way keep; 0 means three quarters of the machine's.
     pub memory_total_bytes_max: usize,
     /// Elements of one table.
     pub table_elements_max: usize,
@@ -25,6 +25,10 @@ pub struct Limits {
     pub handles_max: usize,
     /// Calls of one agent under way at once.
     pub calls_max: usize,
+    /// What these keep together of what the agent handed over.
+    pub calls_bytes_max: usize,
+    /// Of them, calls of models that are made at once; the others wait for their turn.
+    pub model_calls_max: usize,
     /// How many jobs may stand above one that an agent delegated (ARCP §10); 0: no agent delegates.
     pub delegate_depth_max: u32,
     /// The part of a budget that a child is not given unless its parent names an amount: what is left for a report.
@@ -86,6 +90,8 @@ impl Default for Limits {
             call_bytes_max: 32 << 20,
             handles_max: 4096,
             calls_max: 128,
+            calls_bytes_max: 32 << 20,
+            model_calls_max: 16,
             delegate_depth_max: 8,
             delegate_reserve_percent: 1,
             random_bytes_max: 1 << 20,
@@ -136,6 +142,7 @@ impl Limits {
         let most = most.into_iter().find(|(_, is, most, _)| is > most);
         let over = most.map(|(key, is, most, why)| format!("limits.{key} is {is}, and may be {most} at most: {why}"));
         let least = [
+            ("model_calls_max", self.model_calls_max == 0),
             ("principal_jobs_max", self.principal_jobs_max == 0),
             ("principal_submissions_per_sec", self.principal_submissions_per_sec == 0),
             ("component_bytes_max", self.component_bytes_max == 0),

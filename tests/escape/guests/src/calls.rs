@@ -69,6 +69,8 @@ pub enum Then {
     Leak,
     /// Reads each as a stream to its end, and then the end.
     Stream,
+    /// Starts each as a stream, takes nothing of it for `patience_ms`, and then its end.
+    Hoard,
     /// Finishes each as if it were of another kind.
     Mistake,
 }
@@ -172,7 +174,7 @@ fn told(outcome: Result<Value, Error>) -> Value {
 
 /// Starts calls and gives what came of each, in their order.
 pub fn perform(start: Vec<Call>, then: Then, patience_ms: Option<u64>) -> Result<Value, Error> {
-    let streams = matches!(then, Then::Stream);
+    let streams = matches!(then, Then::Stream | Then::Hoard);
     let started: Vec<Result<Started, Error>> = start.into_iter().map(|call| call.start(streams)).collect();
     match then {
         Then::All => Ok(started.into_iter().map(|call| told(call.and_then(Started::finish))).collect()),
@@ -193,6 +195,10 @@ pub fn perform(start: Vec<Call>, then: Then, patience_ms: Option<u64>) -> Result
             Ok(json!({ "leaked": count }))
         }
         Then::Stream => Ok(started.into_iter().map(|call| told(call.and_then(stream))).collect()),
+        Then::Hoard => {
+            std::thread::sleep(Duration::from_millis(patience_ms.unwrap_or_default()));
+            Ok(started.into_iter().map(|call| told(call.and_then(Started::finish))).collect())
+        }
         Then::Mistake => {
             let mistaken = |call: Result<Started, Error>| {
                 told(call.and_then(|call| match call {

@@ -38,6 +38,7 @@ use leasehold_core::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 pub use self::{
     error::ModelError,
@@ -373,6 +374,12 @@ impl Stream {
             }
         }
         Ok(None)
+    }
+
+    /// When the call is over at the latest, whoever takes its chunks.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.answer.deadline()
     }
 
     /// What the call took. Before the end of the stream, nobody knows, and it is what was reserved.

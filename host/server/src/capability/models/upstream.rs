@@ -198,6 +198,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// When it is given up.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// The next bytes; nothing is lost if this is dropped while it waits.
     pub(super) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, ModelError> {
         let until = self.deadline.min(Instant::now() + self.silence);

@@ -377,7 +377,8 @@ impl Tools {
         let op = permit.spend();
         let free = |error| Failure { error, cost: Budget::new() };
         let (source, offer) = self.find(op.tool()).map_err(free)?;
-        let arguments = parse(source, &offer, arguments).map_err(free)?;
+        // Looked at before anything is waited for, and kept as it came: a value takes many times the memory of its text.
+        parse(source, &offer, arguments).map_err(free)?;
         let price = source.price(&offer.name);
         let content = self.answer(source, &offer, arguments, call).await;
         let content = content
@@ -390,7 +391,7 @@ impl Tools {
         &self,
         source: &Source,
         offer: &Offer,
-        arguments: Value,
+        arguments: &Json,
         call: &Call,
     ) -> Result<Value, (bool, ToolError)> {
         let tool = offer.name.to_string();
@@ -400,6 +401,7 @@ impl Tools {
         let answer = async {
             // The semaphore is never closed.
             let _place = source.calls.acquire().await;
+            let arguments = parse(source, offer, arguments)?;
             made = true;
             match &source.kind {
                 Kind::Command(command, _) => command.call(&arguments, call, source.answer_bytes_max).await,
