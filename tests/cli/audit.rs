@@ -124,6 +124,9 @@ async fn a_job_that_two_hosts_ran_is_sealed_as_one() {
     let _ = export(&job, &data, &file).await.exits(code::SUCCESS);
     let running = audit(&["verify", file.to_str().unwrap(), "--key", &key]).await.exits(code::SUCCESS).stdout;
     assert!(running.contains("has not ended; after its last seal come"), "{running}");
+    let ended = ["verify", file.to_str().unwrap(), "--key", &key, "--ended"];
+    let told = audit(&ended).await.exits(code::JOB_FAILED).stdout;
+    assert!(told.contains("the end of the job is missing"), "{told}");
     // A host that stops in good order seals what it leaves.
     let _ = host.terminate().await.exits(code::SUCCESS);
     let _ = export(&job, &data, &file).await.exits(code::SUCCESS);
@@ -137,6 +140,7 @@ async fn a_job_that_two_hosts_ran_is_sealed_as_one() {
     let _ = export(&job, &data, &file).await.exits(code::SUCCESS);
     let proof = audit(&["verify", file.to_str().unwrap(), "--key", &key, "--json"]).await.exits(code::SUCCESS).json();
     assert_eq!((&proof["status"], &proof["sealed"]), (&json!("cancelled"), &proof["records"]), "{proof}");
+    let _ = audit(&ended).await.exits(code::SUCCESS);
 }
 
 #[tokio::test]

@@ -52,6 +52,9 @@ pub struct VerifyArgs {
     /// The job that the file is to be of.
     #[arg(long, value_name = "JOB")]
     job: Option<JobId>,
+    /// The job is to have ended: a journal whose end was cut off in the store is that of a job that runs.
+    #[arg(long)]
+    ended: bool,
     /// Print an object.
     #[arg(long)]
     json: bool,
@@ -124,6 +127,9 @@ fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     };
     if let Some(job) = args.job.filter(|job| *job != proof.job_id) {
         return Err(disproven(args, &format!("this is {}, and not {job}", proof.job_id)));
+    }
+    if args.ended && proof.status.is_none() {
+        return Err(disproven(args, "the end of the job is missing, and --ended says that it has ended"));
     }
     if args.json {
         output::line(&proof);
