@@ -151,7 +151,7 @@ pub(super) type Work = BoxFuture<'static, Result<Done, Undone>>;
 pub(super) enum Repeat {
     /// As often as one likes, says the operator. It may even begin before the journal says so on the disk.
     Freely,
-    /// It changes nothing, or the same once more.
+    /// It changes nothing.
     Yes,
     /// It goes on by itself, and whoever makes it again finds it.
     Resume,

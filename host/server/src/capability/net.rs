@@ -77,9 +77,10 @@ impl JobCtx {
     async fn open(&mut self, request: Request, streams: bool) -> Result<Resource<PendingCall>, Error> {
         let asked = Asked { operation: OPERATION, args: Json::of(&shown(&request)) };
         let op = Fetch::parse(&request.method, &request.url);
-        // RFC 9110 §9.2.2: what may be sent again whoever has answered.
+        // RFC 9110 §9.2.1: what changes nothing. `PUT` and `DELETE` may be sent twice, but not hours later, when somebody
+        // else may have written in between.
         let repeat = match op.as_ref().map(Fetch::method) {
-            Ok("GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE") => Repeat::Yes,
+            Ok("GET" | "HEAD" | "OPTIONS") => Repeat::Yes,
             _ => Repeat::No,
         };
         let bytes = request.body.len();
