@@ -10,7 +10,8 @@ use std::{
 const CORE: [&str; 8] = ["error", "secret", "time", "id", "lease", "protocol", "job", "session"];
 
 /// The server, from the bottom up.
-const SERVER: [&str; 31] = [
+const SERVER: [&str; 32] = [
+    "child",
     "clock",
     "rate",
     "secrets",

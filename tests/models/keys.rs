@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use leasehold::credentials::{JobFacts, ProvisionError, Provisioner, provisioner, settings::CredentialEntry};
@@ -275,6 +276,25 @@ async fn a_command_that_fails_is_said_to_and_shows_nothing() {
     }
     let nobody = made("[command]\ncommand = [\"/nowhere/at/all\"]");
     assert!(matches!(nobody.revoke("cred_1").await, Err(ProvisionError::Unreachable(_))));
+}
+
+/// A shell waits for what it has started, so killing the shell alone would leave that behind.
+#[tokio::test]
+async fn nothing_that_a_command_has_started_outlives_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = dir.path().join("started");
+    let script = format!("sleep 600 &\necho $! > {}\nsleep 600", started.display());
+    let minting = command(dir.path(), &script, "timeout_sec = 2");
+    let error = within("an answer", minting.revoke("cred_1")).await.unwrap_err().to_string();
+    assert!(error.contains("in time"), "{error}");
+    let status = format!("/proc/{}/status", fs::read_to_string(&started).unwrap().trim());
+    let gone = async {
+        // A zombie has ended, and waits for whoever adopts it.
+        while fs::read_to_string(&status).is_ok_and(|status| !status.contains("State:\tZ")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within("the end of what it has started", gone).await;
 }
 
 /// Each row is how long a key lasts, and how long the one before it.

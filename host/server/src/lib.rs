@@ -10,6 +10,7 @@ pub mod agents;
 pub mod audit;
 pub mod capability;
 pub mod checkpoint;
+mod child;
 pub mod cli;
 pub mod client;
 pub mod clock;

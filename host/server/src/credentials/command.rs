@@ -26,9 +26,9 @@
 //! neither exits with another status, or answers `{}`; then all a key could
 //! spend counts as spent, and no key with a budget is replaced. Its
 //! errors go nowhere, since they might hold a key; its environment is `PATH`
-//! and `HOME`.
+//! and `HOME`. What it starts ends with it.
 
-use std::{env, process::Stdio, time::Duration};
+use std::{io, time::Duration};
 
 use async_trait::async_trait;
 use leasehold_core::{
@@ -38,13 +38,13 @@ use leasehold_core::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process,
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::{Constraints, Issued, JobFacts, ProvisionError, Provisioner, settings::CommandEntry};
+use crate::child::{self, Unheard};
+
+/// What a command sees of the host's own environment.
+const INHERITED: [&str; 2] = ["PATH", "HOME"];
 
 /// A command that makes keys.
 pub struct Command {
@@ -68,44 +68,20 @@ impl Command {
 
     async fn ask(&self, request: &Value) -> Result<String, ProvisionError> {
         let limit = Duration::from_secs(self.entry.timeout_sec.into());
-        // Dropped when the time is over, which kills it.
+        // Dropped when the time is over, which ends it and all it has started.
         let answer = timeout(limit, self.run(request.to_string())).await;
         answer.unwrap_or_else(|_| Err(ProvisionError::Unreachable(format!("{}: no answer in time", self.program))))
     }
 
     async fn run(&self, request: String) -> Result<String, ProvisionError> {
-        let unreachable = |error: std::io::Error| ProvisionError::Unreachable(format!("{}: {error}", self.program));
-        let kept = ["PATH", "HOME"].into_iter().filter_map(|name| Some((name, env::var_os(name)?)));
-        let mut child = process::Command::new(&self.program)
-            .args(&self.entry.command[1..])
-            .env_clear()
-            .envs(kept)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(unreachable)?;
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let write = async move {
-            if let Some(mut stdin) = stdin {
-                // A command that does not read what it is asked says so with its exit.
-                let _ = stdin.write_all(request.as_bytes()).await;
-            }
-        };
-        let mut written = Vec::new();
-        let read = async {
-            match stdout {
-                Some(stdout) => stdout.take(self.entry.answer_bytes_max as u64 + 1).read_to_end(&mut written).await,
-                None => Ok(0),
-            }
-        };
-        let ((), read) = tokio::join!(write, read);
-        read.map_err(unreachable)?;
-        if written.len() > self.entry.answer_bytes_max {
-            return Err(ProvisionError::Broken(format!("{}: it is too large", self.program)));
-        }
-        let status = child.wait().await.map_err(unreachable)?;
+        let unreachable = |error: io::Error| ProvisionError::Unreachable(format!("{}: {error}", self.program));
+        let mut command = child::command(&self.entry.command, &INHERITED, &[], None).map_err(unreachable)?;
+        let max = self.entry.answer_bytes_max;
+        let exchanged = child::exchange(&mut command, request.as_bytes(), max, drop).await;
+        let (written, status) = exchanged.map_err(|unheard| match unheard {
+            Unheard::Unstarted(error) | Unheard::Lost(error) => unreachable(error),
+            Unheard::TooLarge => ProvisionError::Broken(format!("{}: it is too large", self.program)),
+        })?;
         if !status.success() {
             return Err(ProvisionError::Refused(format!("{}: {status}", self.program)));
         }

@@ -25,13 +25,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Call, Offer, ToolError,
-    child::{self, Group},
+    Call, INHERITED, Offer, ToolError,
     http::{Endpoint, Unsent},
     pipes::{Pipes, TOO_LARGE},
     settings::{Names, Secrets},
 };
-use crate::clock::Clock;
+use crate::{
+    child::{self, Group},
+    clock::Clock,
+};
 
 /// The first wait before a server is connected to again; each one after it is twice as long.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -151,7 +153,7 @@ impl Server {
             Way::Child { words, env, dir } => {
                 let unstarted =
                     |error| format!("`{}` was not started: {error}", words.first().map_or("", String::as_str));
-                let mut command = child::command(words, env, dir.as_deref()).map_err(unstarted)?;
+                let mut command = child::command(words, &INHERITED, &env.0, dir.as_deref()).map_err(unstarted)?;
                 let (mut group, streams) = Group::spawn(&mut command).map_err(unstarted)?;
                 let log = tokio::spawn(child::lines(streams.stderr, {
                     let (server, secrets) = (self.name.clone(), self.secrets.clone());

@@ -7,7 +7,6 @@
 //! command starts ends with it, and secrets that one of them was given are
 //! taken out of what it says in errors and logs.
 
-mod child;
 mod command;
 mod http;
 mod mcp;
@@ -48,6 +47,9 @@ pub use self::{
     settings::Settings,
 };
 use crate::clock::Clock;
+
+/// What a server or command sees of the host's own environment.
+const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 
 /// What an agent is told of a tool is cut there.
 const DESCRIPTION_BYTES_MAX: usize = 16 << 10;
