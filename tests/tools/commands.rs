@@ -82,6 +82,38 @@ async fn a_command_fails_in_its_own_words() {
     assert!(matches!(missing.error, ToolError::Unusable { .. }) && missing.cost.is_empty(), "{missing}");
 }
 
+/// Each row is a script that repeats what it was told, and what an agent gets of it.
+#[tokio::test]
+async fn a_secret_of_a_tool_is_in_nothing_that_it_gives_back() {
+    let env = r#"env = { LONG = "tk-secret-and-more", KEY = "Bearer tk-secret", ODD = 'a"b\c-secret', TINY = "ok" }
+input_schema = { type = "object", properties = { "a" = { enum = ["x"] } } }"#;
+    for (text, expected) in [
+        ("printf '{\"%s\":[\"key %s\",true]}' ${KEY#* } \"$KEY\"", Ok(json!({ "…": ["key …", true] }))),
+        ("printf '\"%s %s\"' $LONG $TINY", Ok(json!("… ok"))),
+        (r#"printf '"%s"' 'a\"b\\c-secret'"#, Ok(json!("…"))),
+        (r#"printf '"%s"' 'a\\\"b\\\\c-secret'"#, Ok(json!("…"))), // JSON in a text
+        ("echo invalid token ${KEY#* } >&2; exit 1", Err("the tool failed: invalid token …")),
+        ("echo $LONG >&2; exit 1", Err("the tool failed: …")),
+        ("printf '%02042d%s' 0 $LONG >&2; exit 1", Err("0…")),
+    ] {
+        let outcome = try_call(&script(text, env), "x", json!({})).await;
+        match (outcome, expected) {
+            (Ok(answer), Ok(expected)) => {
+                assert_eq!(serde_json::from_str::<Value>(answer.content.as_str()).unwrap(), expected, "{text}");
+            }
+            (Err(failure), Err(expected)) => {
+                let said = failure.to_string();
+                assert!(said.ends_with(expected) && !said.contains("tk-"), "{text}: {said}");
+            }
+            (outcome, _) => panic!("{text}: {outcome:?}"),
+        }
+    }
+    // Said where an answer does not fit.
+    let more = "env = { KEY = 'tk-secret' }\noutput_schema = { type = 'object', additionalProperties = false }";
+    let failed = failure(&script("printf '{\"%s\":1}' $KEY", more), "x", json!({})).await;
+    assert!(!failed.to_string().contains("tk-secret"), "{failed}");
+}
+
 #[tokio::test]
 async fn it_sees_its_own_environment_and_nothing_of_the_hosts() {
     let tools = script(

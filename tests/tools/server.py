@@ -124,6 +124,15 @@ def odd_name() -> str:
     return "odd"
 
 
+@server.tool(structured_output=False, description=f"It has the key {os.environ.get('SUITE_KEY', '')}.")
+def telling(words: str) -> str:
+    return f"{words} {os.environ.get('SUITE_KEY', '')}"
+
+
+tool = server._tool_manager.get_tool("telling")
+tool.parameters["properties"]["words"]["description"] = f"not {os.environ.get('SUITE_KEY', '')}"
+
+
 @server.tool(structured_output=False)
 def outside(words: str) -> str:
     """Its schema refers to another machine."""

@@ -59,6 +59,18 @@ async fn an_agent_gets_the_structure_or_the_text_or_the_blocks() {
     assert_eq!(call(&tools, "suite.text", json!({ "words": "still here" })).await, json!("still here"));
 }
 
+/// A server writes what an agent reads of its tools.
+#[tokio::test]
+async fn a_secret_of_a_server_is_in_no_description_and_no_schema() {
+    let Some(tools) = connected("env = { SUITE_KEY = 'tk-secret' }").await else { return };
+    let tool = named(&tools, "suite.telling");
+    assert_eq!(tool.description, "It has the key ….");
+    let schema: Value = serde_json::from_str(tool.input_schema.as_str()).unwrap();
+    assert_eq!(schema["properties"]["words"]["description"], "not …", "{schema}");
+    assert_eq!(call(&tools, "suite.telling", json!({ "words": "x" })).await, json!("x …"));
+    assert!(tools.list().iter().all(|tool| !format!("{tool:?}").contains("tk-secret")));
+}
+
 /// ARCP §11: the trace goes with the call; nothing else of the host does.
 #[tokio::test]
 async fn a_call_carries_its_trace_and_the_server_sees_its_own_environment() {

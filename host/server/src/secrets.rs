@@ -96,3 +96,22 @@ impl SecretSource {
         if secret.expose().is_empty() { Err("it is empty".into()) } else { Ok(secret) }
     }
 }
+
+/// What to look for in the words of somebody who was told these values: all of it that has at least `bytes_min` bytes,
+/// the longest first, as nothing is to stay of a value that has another inside.
+///
+/// Whoever repeats a value may leave out the scheme before it, give one line of it, or have it stand in a JSON text.
+pub(crate) fn spellings<'a>(values: impl IntoIterator<Item = &'a str>, bytes_min: usize) -> Vec<String> {
+    let mut spellings: Vec<String> = Vec::new();
+    for value in values {
+        let last_word = value.rsplit(' ').next().unwrap_or_default();
+        for text in value.lines().map(str::trim).chain([value, last_word]) {
+            let in_json = serde_json::Value::from(text).to_string();
+            spellings.extend([text, &in_json[1..in_json.len() - 1]].map(str::to_owned));
+        }
+    }
+    spellings.retain(|spelling| spelling.len() >= bytes_min);
+    spellings.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    spellings.dedup();
+    spellings
+}

@@ -34,13 +34,13 @@ impl HostCommand {
         let unstarted =
             |error| ToolError::Unusable { tool: self.name.clone(), reason: format!("not started: {error}") };
         let mut command =
-            child::command(&self.words, &INHERITED, &self.env.0, self.dir.as_deref()).map_err(unstarted)?;
+            child::command(&self.words, &INHERITED, &self.env.named, self.dir.as_deref()).map_err(unstarted)?;
         command.env("LEASEHOLD_JOB_ID", &call.job_id).env("LEASEHOLD_CALL", &call.call_id);
         command.envs(call.traceparent.iter().map(|parent| ("TRACEPARENT", parent)));
 
         let (mut first, mut logged) = (None, 0);
         let listen = |line: String| {
-            let line = self.env.hide_in(&line);
+            let line = self.env.hide_in_line(&line);
             if logged < LOGGED_LINES_MAX {
                 logged += 1;
                 tracing::debug!(tool = self.name, line, "stderr");

@@ -57,7 +57,7 @@ impl Endpoint {
             value.set_sensitive(true);
             Ok::<_, String>((key, value))
         };
-        let headers = headers.0.iter().map(header).collect::<Result<_, _>>()?;
+        let headers = headers.named.iter().map(header).collect::<Result<_, _>>()?;
         // It fails if there is one already, which will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()

@@ -153,11 +153,11 @@ impl Server {
             Way::Child { words, env, dir } => {
                 let unstarted =
                     |error| format!("`{}` was not started: {error}", words.first().map_or("", String::as_str));
-                let mut command = child::command(words, &INHERITED, &env.0, dir.as_deref()).map_err(unstarted)?;
+                let mut command = child::command(words, &INHERITED, &env.named, dir.as_deref()).map_err(unstarted)?;
                 let (mut group, streams) = Group::spawn(&mut command).map_err(unstarted)?;
                 let log = tokio::spawn(child::lines(streams.stderr, {
                     let (server, secrets) = (self.name.clone(), self.secrets.clone());
-                    move |line| tracing::debug!(server, line = secrets.hide_in(&line), "stderr")
+                    move |line| tracing::debug!(server, line = secrets.hide_in_line(&line), "stderr")
                 }));
                 let transport = Pipes::new(&self.name, streams.stdin, streams.stdout, self.message_bytes_max());
                 let gone = async {
@@ -267,15 +267,18 @@ impl Server {
     }
 
     fn offer(&self, tool: rmcp::model::Tool) -> Result<Option<Offer>, String> {
+        if self.words(&tool.name) != tool.name {
+            return Err("its name holds a secret".to_owned());
+        }
         let name = ToolName::parse(&format!("{}.{}", self.name, tool.name)).map_err(|error| error.to_string())?;
         if self.only.as_ref().is_some_and(|only| !only.hold(&name)) {
             return Ok(None);
         }
         let own_name = tool.name.into_owned();
         let description = tool.description.map(|text| text.into_owned()).or(tool.title).unwrap_or_default();
-        let input = Value::Object(Arc::unwrap_or_clone(tool.input_schema));
-        let output = tool.output_schema.map(|schema| Value::Object(Arc::unwrap_or_clone(schema)));
-        Ok(Some(Offer::new(name, own_name, &description, input, output)))
+        let shown = |schema| self.secrets.hide_in_value(Value::Object(Arc::unwrap_or_clone(schema)));
+        let (input, output) = (shown(tool.input_schema), tool.output_schema.map(shown));
+        Ok(Some(Offer::new(name, own_name, &self.words(description), input, output)))
     }
 
     /// Calls one of its tools. A call that was made is never made again.

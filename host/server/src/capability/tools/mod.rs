@@ -5,7 +5,7 @@
 //! tool's JSON Schema first, and gets an answer back. Everything that comes
 //! from a server is bounded (lists, schemas, answers, words), what a server or
 //! command starts ends with it, and secrets that one of them was given are
-//! taken out of what it says in errors and logs.
+//! taken out of whatever it says.
 
 mod command;
 mod http;
@@ -283,6 +283,14 @@ enum Kind {
 impl Source {
     fn price(&self, name: &ToolName) -> &Price {
         self.prices.get(name.as_str()).unwrap_or(&self.price)
+    }
+
+    /// What it knows and nobody else may see.
+    fn secrets(&self) -> &Secrets {
+        match &self.kind {
+            Kind::Server(server) => &server.secrets,
+            Kind::Command(command, _) => &command.env,
+        }
     }
 
     fn offers(&self) -> Vec<Arc<Offer>> {
@@ -582,7 +590,7 @@ fn not_an_object(offer: &Offer) -> ToolError {
     ToolError::InvalidArguments { tool: offer.name.to_string(), pointer: String::new(), reason }
 }
 
-/// Holds an answer against its bound and the tool's own schema.
+/// Holds an answer against its bound and the tool's own schema, and takes the secrets of the tool out of it.
 fn fitting(source: &Source, offer: &Offer, answer: Value) -> Result<Value, ToolError> {
     let text = answer.to_string();
     if text.len() > source.answer_bytes_max {
@@ -592,9 +600,9 @@ fn fitting(source: &Source, offer: &Offer, answer: Value) -> Result<Value, ToolE
     if let Some(Err(mismatch)) = offer.output.as_ref().map(|schema| schema.check(&answer)) {
         let reason =
             format!("its answer does not fit its output schema at `{}`: {}", mismatch.pointer, mismatch.reason);
-        return Err(ToolError::failed(&reason));
+        return Err(ToolError::failed(&source.secrets().hide_in(&reason)));
     }
-    Ok(answer)
+    Ok(source.secrets().hide_in_value(answer))
 }
 
 /// Cuts a text at a bound, with a mark.

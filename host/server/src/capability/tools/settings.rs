@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use leasehold_core::{
@@ -17,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::price::Price;
-use crate::secrets::SecretSource;
+use crate::secrets::{SecretSource, spellings};
 
 /// One of `[tools.NAME]`. It has exactly one of `command`, `url` and `run`.
 #[derive(Clone, Debug, Deserialize)]
@@ -29,11 +30,12 @@ pub struct Settings {
     pub url: Option<String>,
     /// A program that is run for each call, and its arguments: JSON in, JSON out.
     pub run: Option<Vec<String>>,
-    /// Of `command` and `run`: what is in its environment besides `PATH`, `HOME`, `LANG` and `TMPDIR`.
+    /// Of `command` and `run`: what is in its environment besides `PATH`, `HOME`, `LANG` and `TMPDIR`. In what a tool
+    /// gives back, no agent sees a value of it that has 6 bytes or more.
     pub env: BTreeMap<String, SecretSource>,
     /// Of `command` and `run`: the folder it runs in; the host's own if it is not said.
     pub dir: Option<PathBuf>,
-    /// Of `url`: headers of each request.
+    /// Of `url`: headers of each request, which no agent sees either.
     pub headers: BTreeMap<String, SecretSource>,
     /// Of `run`: what it does, for whoever chooses among tools.
     pub description: String,
@@ -143,10 +145,21 @@ impl Names {
     }
 }
 
+/// The shortest value that is taken for a secret: without one of a few characters a text could not be read.
+const SECRET_BYTES_MIN: usize = 6;
+
+/// What stands where a secret was.
+const HIDDEN: &str = "…";
+
 /// Secrets by their names, read once at the start.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Secrets(pub(super) Vec<(String, Secret)>);
+pub(super) struct Secrets {
+    pub(super) named: Vec<(String, Secret)>,
+    /// What is looked for, the longest first.
+    spellings: Arc<[Secret]>,
+}
 
+/// Each of these takes the secrets out of what came from somebody who knows them.
 impl Secrets {
     /// Reads them from wherever they are.
     pub(super) fn read(key: &str, sources: &BTreeMap<String, SecretSource>) -> Result<Self, String> {
@@ -154,20 +167,80 @@ impl Secrets {
             Ok(secret) => Ok((name.clone(), secret)),
             Err(error) => Err(format!("{key}.{name}: {error}")),
         };
-        sources.iter().map(read).collect::<Result<_, _>>().map(Self)
+        sources.iter().map(read).collect::<Result<Vec<_>, _>>().map(Self::new)
     }
 
-    /// Takes them out of a text that came from somebody who knows them.
-    ///
-    /// A value of a few characters is no secret, and taking it out would make the text unreadable.
+    fn new(named: Vec<(String, Secret)>) -> Self {
+        let spellings = spellings(named.iter().map(|(_, secret)| secret.expose()), SECRET_BYTES_MIN);
+        Self { named, spellings: spellings.into_iter().map(Secret::new).collect() }
+    }
+
+    /// A text.
     pub(super) fn hide_in(&self, text: &str) -> String {
-        const BYTES_MIN: usize = 6;
         let mut text = text.to_owned();
-        for (_, secret) in self.0.iter().filter(|(_, secret)| secret.expose().len() >= BYTES_MIN) {
+        for secret in &*self.spellings {
             if text.contains(secret.expose()) {
-                text = text.replace(secret.expose(), "…");
+                text = text.replace(secret.expose(), HIDDEN);
             }
         }
         text
+    }
+
+    /// A line that may be cut off, and a secret with it.
+    pub(super) fn hide_in_line(&self, line: &str) -> String {
+        let begun = |secret: &str| {
+            let ends = secret.char_indices().map(|(at, _)| at).filter(|at| *at >= SECRET_BYTES_MIN);
+            ends.rev().find(|at| line.ends_with(&secret[..*at]))
+        };
+        match self.spellings.iter().filter_map(|secret| begun(secret.expose())).max() {
+            Some(length) => self.hide_in(&line[..line.len() - length]) + HIDDEN,
+            None => self.hide_in(line),
+        }
+    }
+
+    /// Every text in a value, and not the value's own text, where a secret may be escaped and a mark would break it.
+    pub(super) fn hide_in_value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.hide_in(&text)),
+            Value::Array(items) => items.into_iter().map(|item| self.hide_in_value(item)).collect(),
+            Value::Object(members) => {
+                members.into_iter().map(|(key, value)| (self.hide_in(&key), self.hide_in_value(value))).collect()
+            }
+            value => value,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_however_it_is_repeated_and_nothing_of_it_stays() {
+        let values = ["Bearer tk-0123", "tk-0123-long", "short", "a \"quoted\\\" word", "-----KEY\nAAAABBBB\nCCCC"];
+        let secrets = Secrets::new(values.map(|value| ("name".to_owned(), Secret::new(value))).into());
+        for (text, expected) in [
+            ("Bearer tk-0123", "…"),
+            ("invalid token tk-0123", "invalid token …"),
+            ("tk-0123-long", "…"), // and not what is left without the shorter one
+            ("too short", "too short"),
+            ("a \"quoted\\\" word", "…"),
+            (r#"{"said":"a \"quoted\\\" word"}"#, r#"{"said":"…"}"#),
+            ("it is AAAABBBB", "it is …"),
+            ("-----KEY\nAAAABBBB\nCCCC", "…"),
+            ("Bearer", "Bearer"),
+        ] {
+            assert_eq!(secrets.hide_in(text), expected, "{text}");
+        }
+        for (line, expected) in
+            [("x Bearer tk-01", "x …"), ("x tk-0123-lo", "x …"), ("x tk-01", "x …"), ("x tk-0", "x tk-0")]
+        {
+            assert_eq!(secrets.hide_in_line(line), expected, "{line}");
+        }
+        let value = json!({ "tk-0123": ["x tk-0123", 7, null, { "a": "a \"quoted\\\" word" }] });
+        assert_eq!(secrets.hide_in_value(value), json!({ "…": ["x …", 7, null, { "a": "…" }] }));
+        assert!(!format!("{secrets:?}").contains("tk-"), "{secrets:?}");
     }
 }

@@ -16,6 +16,7 @@ use leasehold_core::lease::{
 };
 
 use super::{Settings, SettingsError, WebError};
+use crate::secrets::spellings;
 
 /// What belongs to one connection.
 const CONNECTION: [&str; 10] = [
@@ -168,7 +169,7 @@ pub(super) struct Injections {
 impl Injections {
     pub(super) fn read(settings: &Settings) -> Result<Self, SettingsError> {
         let mut rules = Vec::new();
-        let mut secrets: Vec<Box<[u8]>> = Vec::new();
+        let mut secrets = Vec::new();
         for (text, inject) in &settings.inject {
             let error = |what: String| SettingsError(format!("net.inject.\"{text}\": {what}"));
             let pattern = Pattern::parse(&Namespace::NetFetch, text).map_err(|problem| error(problem.to_string()))?;
@@ -180,18 +181,14 @@ impl Injections {
                 let (name, mut value) = parsed.map_err(|problem| error(problem.to_string()))?;
                 // Not for `Debug`, and not for a compression that remembers.
                 value.set_sensitive(true);
-                // A server that repeats a credential often leaves the scheme out.
-                let bare = value.as_bytes().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-                secrets.extend([value.as_bytes(), bare].map(Into::into));
                 headers.push((name, value));
+                secrets.push(secret);
             }
             rules.push((pattern, headers));
         }
         rules.sort_by_key(|(pattern, _)| pattern.as_str().len());
-        secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.dedup();
-        Ok(Self { rules, secrets })
+        let secrets = spellings(secrets.iter().map(|secret| secret.expose().trim()), SECRET_BYTES_MIN);
+        Ok(Self { rules, secrets: secrets.into_iter().map(|secret| secret.into_bytes().into()).collect() })
     }
 
     /// Adds what belongs to `url` in the place of what the agent said, and tells whether there was anything.
