@@ -7,6 +7,7 @@ use leasehold_tests::{
     agents_dir,
     host::ALICE,
     program::{Outcome, Serve, Served, run},
+    upstream::{End, Reply, Upstream},
     within,
 };
 use serde_json::{Value, json};
@@ -46,9 +47,9 @@ fn deed() -> Value {
     ] })
 }
 
-/// Runs the deed under a lease; gives the job, and what came of each step without the words.
-async fn run_under(client: &mut Client, lease: &Value) -> (String, Vec<Value>) {
-    let submission = Submit { lease_request: Some(lease.clone()), ..Submit::new("hostile", deed()) };
+/// Runs a deed under a lease; gives the job, and what came of each step without the words.
+async fn run_under(client: &mut Client, lease: &Value, deed: Value) -> (String, Vec<Value>) {
+    let submission = Submit { lease_request: Some(lease.clone()), ..Submit::new("hostile", deed) };
     let job = within("the acceptance", client.submit(submission)).await.unwrap().job_id;
     loop {
         let frame = within("the end", client.next_event()).await.unwrap();
@@ -86,7 +87,7 @@ async fn the_suggested_lease_admits_the_run_and_no_entry_of_it_can_be_missed() {
     let wide = json!({
         "fs.read": ["/w/**"], "fs.write": ["/w/**"], "agent.delegate": ["hostile"], "cost.budget": ["USD:9"],
     });
-    let (job, expected) = run_under(&mut client, &wide).await;
+    let (job, expected) = run_under(&mut client, &wide, deed()).await;
     let told = suggest(&job, &host.data, &["--json"]).await.exits(code::SUCCESS).json();
     let lease: Lease = serde_json::from_value(told["lease_request"].clone()).unwrap();
     assert_eq!(
@@ -98,7 +99,7 @@ async fn the_suggested_lease_admits_the_run_and_no_entry_of_it_can_be_missed() {
     );
     let denied = told["denied"].as_array().unwrap();
     assert!(denied.len() == 1 && denied[0]["target"] == "/elsewhere", "{told}");
-    assert_eq!(run_under(&mut client, &json!(lease)).await.1, expected);
+    assert_eq!(run_under(&mut client, &json!(lease), deed()).await.1, expected);
 
     for (namespace, entries) in &lease {
         for n in 0..entries.len() {
@@ -108,7 +109,7 @@ async fn the_suggested_lease_admits_the_run_and_no_entry_of_it_can_be_missed() {
                 "cost.budget" => less.insert(namespace.clone(), vec!["USD:1.74".to_owned()]).map(drop),
                 _ => less.get_mut(namespace).map(|entries| drop(entries.remove(n))),
             };
-            let (_, told) = run_under(&mut client, &json!(less)).await;
+            let (_, told) = run_under(&mut client, &json!(less), deed()).await;
             let refused = |step: &Value| {
                 let code = step["err"]["code"].as_str().or_else(|| step["ok"][0]["err"]["code"].as_str());
                 matches!(code, Some("permission-denied" | "budget-exhausted" | "lease-subset-violation"))
@@ -125,6 +126,47 @@ async fn the_suggested_lease_admits_the_run_and_no_entry_of_it_can_be_missed() {
         .await
         .exits(code::USAGE)
         .complains("there is no job");
+}
+
+/// A server may have what it was sent though no answer of it came in: what was permitted is what the journal says.
+#[tokio::test]
+async fn a_redirect_that_led_to_a_failure_is_in_the_record_and_in_the_suggested_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    let b = Upstream::start(|_| Reply::text(200, "").ending(End::Broken)).await;
+    let (there, settings) = (format!("{}/b", b.url()), dir.path().join("leasehold.toml"));
+    let location = there.clone();
+    let a = Upstream::start(move |_| Reply::text(307, "").with("location", &location)).await;
+    let text =
+        "[net]\nallow = ['127.0.0.0/8']\n[policy.alice]\nlease = { \"net.fetch\" = [\"http://127.0.0.1:*/**\"] }\n";
+    fs::write(&settings, text).unwrap();
+    let data = dir.path().join("data");
+    let host = Serve::on(&data).await.args(["--config", settings.to_str().unwrap()]).start().await;
+    let mut client = host.client(ALICE).await;
+    let begins = format!("{}/a", a.url());
+    let fetch = json!({ "call": "fetch", "method": "POST", "url": begins, "body": "{\"n\":1}", "redirects": 5 });
+    let deed = || json!({ "do": "steps", "steps": [{ "do": "calls", "start": [fetch] }] });
+    let wide = json!({ "net.fetch": ["http://127.0.0.1:*/**"] });
+    let (job, expected) = run_under(&mut client, &wide, deed()).await;
+    assert_eq!(expected[0]["ok"][0]["err"]["code"], "internal-error", "{expected:?}");
+    assert_eq!(b.asked()[0].body, json!({ "n": 1 }));
+
+    let lease = suggest(&job, &data, &["--json"]).await.exits(code::SUCCESS).json()["lease_request"].clone();
+    let mut both = [begins, there.clone()];
+    both.sort();
+    assert_eq!(lease, json!({ "net.fetch": both }));
+    assert_eq!(run_under(&mut client, &lease, deed()).await.1, expected);
+    assert_eq!(b.asked().len(), 2);
+    let less = json!({ "net.fetch": both.iter().filter(|url| **url != there).collect::<Vec<_>>() });
+    let (_, told) = run_under(&mut client, &less, deed()).await;
+    assert_eq!((&told[0]["ok"][0]["err"]["code"], b.asked().len()), (&json!("permission-denied"), 2), "{told:?}");
+
+    let (at, audit) = (data.display().to_string(), dir.path().join("audit"));
+    let _ = run(["audit", "export", &job, "--data", &at, "-o", audit.to_str().unwrap()]).await.exits(code::SUCCESS);
+    assert!(fs::read_to_string(&audit).unwrap().contains(&there), "the export says where it went");
+    let shown = run(["journal", &job, "--data", &at]).await.exits(code::SUCCESS).stdout;
+    assert!(shown.contains(&format!("redirected  call 1 to {there}")), "{shown}");
+    let replayed = run(["replay", &job, "--data", &at]).await;
+    assert_eq!(replayed.code, Some(code::SUCCESS), "{replayed:?}");
 }
 
 #[tokio::test]

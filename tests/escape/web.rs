@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    future::Future,
+    future::{Future, ready},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
@@ -110,7 +110,7 @@ impl Site {
         let permit = |fetch| self.gate.permit(Timestamp::from_millis(0), fetch);
         let fetch = Fetch::parse(method, url).map_err(Refused::Url)?;
         let first = permit(fetch).expect("everything is granted");
-        self.fetches.open(first, request, permit).await.map_err(Refused::Web)
+        self.fetches.open(first, request, |fetch| ready(permit(fetch))).await.map_err(Refused::Web)
     }
 
     /// Fetches from the test's server and reads the body, in no more than so long.

@@ -145,6 +145,7 @@ impl Past {
                     calls += 1;
                     begun.call == calls && under_way.insert(calls)
                 }
+                Record::Redirected(redirected) => under_way.contains(&redirected.call),
                 Record::Part(part) => under_way.contains(&part.call),
                 Record::Concluded(concluded) => under_way.remove(&concluded.call),
                 Record::Ended { .. } => n + 1 == self.records.len(),

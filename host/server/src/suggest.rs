@@ -12,7 +12,7 @@ use std::{
 
 use leasehold_core::{
     id::JobId,
-    job::record::{Begun, Called, Concluded, Outcome, Record, Spent},
+    job::record::{Begun, Called, Concluded, Outcome, Record, Redirected, Spent},
     lease::{
         Lease, Namespace,
         amount::{Budget, Currency, Decimal, is_cost},
@@ -109,8 +109,8 @@ struct Run<'a> {
     needed: BTreeMap<(Namespace, String), u64>,
     /// What delegated jobs were given: patterns.
     given: BTreeSet<(Namespace, String)>,
-    /// The calls that have begun and have not come to their end.
-    under_way: BTreeMap<u64, Begun>,
+    /// The calls that have begun and have not come to their end, and where they were led.
+    under_way: BTreeMap<u64, (Begun, BTreeSet<String>)>,
     money: Money,
     denied: Vec<Refused>,
     remarks: BTreeSet<String>,
@@ -185,7 +185,12 @@ impl Run<'_> {
             Record::Begun(begun) => {
                 self.money.ask();
                 self.money.hold(begun.call, held(&begun, shares));
-                self.under_way.insert(begun.call, begun);
+                self.under_way.insert(begun.call, (begun, BTreeSet::new()));
+            }
+            Record::Redirected(Redirected { call, url, .. }) => {
+                if let Some((_, urls)) = self.under_way.get_mut(&call) {
+                    urls.insert(url);
+                }
             }
             Record::Concluded(concluded) => self.concluded(concluded),
             Record::Event { event: Event::Metric { name, value, unit, dimensions }, .. } if is_cost(&name) => {
@@ -225,7 +230,7 @@ impl Run<'_> {
     }
 
     fn concluded(&mut self, Concluded { call, outcome, cost, .. }: Concluded) {
-        let Some(begun) = self.under_way.remove(&call) else { return };
+        let Some((begun, mut urls)) = self.under_way.remove(&call) else { return };
         let mut args: Value = serde_json::from_str(begun.args.as_str()).unwrap_or_default();
         match &outcome {
             Outcome::Done { summary, .. } => {
@@ -234,23 +239,28 @@ impl Run<'_> {
                 if let (Some(model), true) = (summary.get("model"), begun.operation == "model.use") {
                     args["model"] = model.clone();
                 }
-                for url in summary["redirects"].as_array().into_iter().flatten() {
-                    self.need(&begun.operation, &serde_json::json!({ "url": url }));
-                }
+                // An older host wrote them down only there.
+                let redirects = summary["redirects"].as_array().into_iter().flatten();
+                urls.extend(redirects.filter_map(Value::as_str).map(str::to_owned));
             }
             Outcome::Failed { error, .. } => {
                 if is_denial(&outcome) {
                     let (operation, target) = (begun.operation.clone(), shown(&begun.operation, &args));
                     self.denied.push(Refused { call, operation, target, why: error.message.clone() });
-                } else if begun.operation == "net.fetch" && args["redirects"].as_u64() != Some(0) {
-                    let what = format!("call {call} failed; had it been redirected before, that is not in the lease");
-                    self.remarks.insert(what);
                 }
             }
         }
-        self.need(&begun.operation, &args);
-        self.give(&begun.operation, &args);
+        self.went(&begun, &args, &urls);
         self.money.cost(call, &cost, begun.operation == "agent.delegate");
+    }
+
+    /// Grants what a call that had begun acted on, where it was led, and what it handed on.
+    fn went(&mut self, begun: &Begun, args: &Value, urls: &BTreeSet<String>) {
+        self.need(&begun.operation, args);
+        for url in urls {
+            self.need(&begun.operation, &serde_json::json!({ "url": url }));
+        }
+        self.give(&begun.operation, args);
     }
 
     /// Grants what an operation acted on.
@@ -272,10 +282,9 @@ impl Run<'_> {
 
     fn suggestion(mut self, fold: Option<usize>) -> anyhow::Result<Suggestion> {
         // What was cut off had been let through.
-        for begun in std::mem::take(&mut self.under_way).into_values() {
+        for (begun, urls) in std::mem::take(&mut self.under_way).into_values() {
             let args: Value = serde_json::from_str(begun.args.as_str()).unwrap_or_default();
-            self.need(&begun.operation, &args);
-            self.give(&begun.operation, &args);
+            self.went(&begun, &args, &urls);
         }
         let mut entries: BTreeMap<(Namespace, String), u64> = BTreeMap::new();
         for ((namespace, target), calls) in std::mem::take(&mut self.needed) {
@@ -619,6 +628,7 @@ mod tests {
     /// ARCP §9.2.
     #[tokio::test]
     async fn each_operation_needs_what_its_gate_was_asked_about() {
+        let redirected = |url: &str| Record::Redirected(Redirected { at: AT, call: 1, url: url.into() });
         let fetch = |url: &str| begun(1, "net.fetch", json!({ "url": url, "redirects": 5 }), &[]);
         let table = [
             (vec![called(1, "fs.read", json!({ "path": "/w//a/" }), done(json!({})))], json!({ "fs.read": ["/w/a"] })),
@@ -638,6 +648,20 @@ mod tests {
                     concluded(1, done(json!({ "redirects": ["https://b.test/x"] })), &[]),
                 ],
                 json!({ "net.fetch": ["https://a.test/?q=1", "https://b.test/x"] }),
+            ),
+            (
+                // What was led to two places, of which the second failed, and what was cut off on its way.
+                vec![
+                    fetch("https://a.test/"),
+                    redirected("https://b.test/x"),
+                    redirected("https://b.test/y"),
+                    concluded(1, failed(ErrorCode::InternalError), &[]),
+                    begun(2, "net.fetch", json!({ "url": "https://c.test/", "redirects": 5 }), &[]),
+                    Record::Redirected(Redirected { at: AT, call: 2, url: "https://d.test/".into() }),
+                ],
+                json!({ "net.fetch": [
+                    "https://a.test/", "https://b.test/x", "https://b.test/y", "https://c.test/", "https://d.test/",
+                ] }),
             ),
             (
                 // The redirect was refused, and not where it led from.

@@ -63,6 +63,8 @@ pub enum Record {
     Called(Called),
     /// A call began that takes its time, beside whatever else the agent does; durable before it takes effect.
     Begun(Begun),
+    /// A call under way was led somewhere else and may go there; durable before it does (§9.3).
+    Redirected(Redirected),
     /// Something came in of a call under way, such as a part of a body.
     Part(Part),
     /// A call that had begun came to an end.
@@ -301,6 +303,19 @@ pub struct Begun {
     pub reserved: Budget,
 }
 
+/// Another place that a call under way goes to.
+///
+/// Its agent is not told of it by this, so a replay passes it over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redirected {
+    /// When.
+    pub at: Timestamp,
+    /// The call.
+    pub call: u64,
+    /// Where to, as the gate was asked about it.
+    pub url: String,
+}
+
 /// Something that came in of a call under way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Part {
@@ -440,6 +455,7 @@ impl Record {
             Self::Intent(intent) => Some(intent.at),
             Self::Called(called) => Some(called.at),
             Self::Begun(begun) => Some(begun.at),
+            Self::Redirected(redirected) => Some(redirected.at),
             Self::Part(part) => Some(part.at),
             Self::Concluded(concluded) => Some(concluded.at),
             Self::Started { at }

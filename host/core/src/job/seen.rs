@@ -24,6 +24,7 @@ pub fn events(record: Record) -> impl Iterator<Item = (Timestamp, Event)> {
         | Record::Stopped { .. }
         | Record::Observed(_)
         | Record::Intent(_)
+        | Record::Redirected(_)
         | Record::Part(_)
         | Record::Void { .. }
         // Only the one who has the key is told of it.

@@ -17,12 +17,12 @@ use futures_util::future::BoxFuture;
 use leasehold_core::{
     error::ErrorCode,
     id::JobId,
-    job::record::{Begun, Concluded, Outcome, Part, call_id},
+    job::record::{Begun, Concluded, Outcome, Part, Redirected, call_id},
     lease::{
         amount::Budget,
         gate::{Denied, Gate, Permit},
         ledger::{CarveOut, LedgerError},
-        operation::Operation,
+        operation::{Fetch, Operation},
     },
     protocol::{json::Json, trace::TraceId},
     time::Timestamp,
@@ -193,13 +193,24 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Asks the gate about something that the call came upon, such as a redirect.
-    pub fn permit<Op: Operation>(&self, op: Op) -> Result<Permit<Op>, Denied> {
+    /// Asks the gate about something that the call came upon.
+    fn permit<Op: Operation>(&self, op: Op) -> Result<Permit<Op>, Denied> {
         let mut gate = self.gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.control.cancel.is_cancelled() {
             gate.cancel();
         }
         gate.permit(self.world.clock.now(), op)
+    }
+
+    /// Asks the gate about a redirect, and writes down that the call goes there.
+    pub async fn redirect(&self, fetch: Fetch) -> Result<Permit<Fetch>, Denied> {
+        let url = fetch.url().to_string();
+        let permit = self.permit(fetch)?;
+        let redirected = Redirected { at: self.world.clock.now(), call: self.call, url };
+        // Of what is over, or has a journal that takes no more, nothing goes on.
+        let Ok(Some(mark)) = self.tape.redirected(redirected) else { return Err(Denied::Cancelled) };
+        self.journal.durable(mark).await.map_err(|_| Denied::Cancelled)?;
+        Ok(permit)
     }
 
     /// Gives a part of the answer; says whether anybody wants more. Waits as long as the agent takes none.

@@ -94,7 +94,7 @@ impl JobCtx {
                 traceparent: Some(line.traceparent()),
             };
             Box::pin(async move {
-                let hop = |fetch| line.permit(fetch);
+                let hop = |fetch| line.redirect(fetch);
                 let mut response = fetches.open(permit, request, hop).await?;
                 let mut told = Response {
                     status: response.status,

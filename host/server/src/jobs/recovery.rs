@@ -88,7 +88,7 @@ impl Tail {
                 }
                 Record::Begun(_) => tail.stops = 0,
                 // These come in beside what the agent does.
-                Record::Part(_) | Record::Concluded(_) => {}
+                Record::Redirected(_) | Record::Part(_) | Record::Concluded(_) => {}
                 Record::Aside { .. } | Record::Rotated { .. } | Record::Cancelling { .. } => {}
             }
         }

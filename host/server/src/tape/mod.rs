@@ -30,7 +30,7 @@ use std::{
 
 use leasehold_core::{
     error::ErrorCode,
-    job::record::{Answer, Begun, Called, Concluded, End, Intent, Observation, Outcome, Part, Record, Saw},
+    job::record::{Answer, Begun, Called, Concluded, End, Intent, Observation, Outcome, Part, Record, Redirected, Saw},
     protocol::{
         event::{Event, Level, ToolError},
         json::Json,
@@ -431,6 +431,18 @@ impl Tape {
         self.write_observations(&mut state);
         self.pending().begin(begun.call, begun.reserved.clone());
         self.journal.append(&Record::Begun(begun))
+    }
+
+    /// Takes note that a live call goes somewhere else; `None` if it is over.
+    ///
+    /// # Errors
+    ///
+    /// If the journal takes no more.
+    pub fn redirected(&self, redirected: Redirected) -> Result<Option<Mark>, JournalError> {
+        match self.pending().is_open(redirected.call) {
+            true => self.journal.append(&Record::Redirected(redirected)).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// Takes a part of a live call's answer; says whether anybody wants more.

@@ -389,12 +389,15 @@ impl Fetches {
     /// # Errors
     ///
     /// If no answer came about: see [`WebError`]. An answer of any status is none.
-    pub async fn open(
+    pub async fn open<P>(
         &self,
         permit: Permit<Fetch>,
         request: Request,
-        hop: impl FnMut(Fetch) -> Result<Permit<Fetch>, Denied> + Send,
-    ) -> Result<Response, WebError> {
+        hop: impl FnMut(Fetch) -> P + Send,
+    ) -> Result<Response, WebError>
+    where
+        P: Future<Output = Result<Permit<Fetch>, Denied>> + Send,
+    {
         let limit = Duration::from_secs(self.web.settings.timeout_sec.max(1).into());
         let deadline = Deadline::after(request.timeout.map_or(limit, |timeout| timeout.min(limit)));
         match timeout_at(deadline.at, Box::pin(self.follow(permit, request, deadline, hop))).await {
@@ -403,13 +406,16 @@ impl Fetches {
         }
     }
 
-    async fn follow(
+    async fn follow<P>(
         &self,
         mut permit: Permit<Fetch>,
         request: Request,
         deadline: Deadline,
-        mut hop: impl FnMut(Fetch) -> Result<Permit<Fetch>, Denied> + Send,
-    ) -> Result<Response, WebError> {
+        mut hop: impl FnMut(Fetch) -> P + Send,
+    ) -> Result<Response, WebError>
+    where
+        P: Future<Output = Result<Permit<Fetch>, Denied>> + Send,
+    {
         let web = &self.web;
         let redirects_max = request.redirects.min(web.settings.redirects_max);
         let mut journey = self.set_out(permit.op(), request, deadline).await?;
@@ -439,7 +445,7 @@ impl Fetches {
             }
             redirects.push(redirect.fetch.url().to_string());
             journey.turn(&redirect);
-            permit = hop(redirect.fetch)?;
+            permit = hop(redirect.fetch).await?;
         }
     }
 

@@ -1,6 +1,6 @@
 //! Fetches from servers that are real, under names that are not: the network between them is the tests' own.
 
-use std::{collections::BTreeMap, convert::Infallible, io, net::Ipv4Addr, sync::Mutex};
+use std::{collections::BTreeMap, convert::Infallible, future::ready, io, net::Ipv4Addr, sync::Mutex};
 
 use async_trait::async_trait;
 use http_body_util::{BodyExt as _, Full};
@@ -127,7 +127,7 @@ impl House {
     async fn fetch(&self, method: &str, url: &str, request: Request) -> Result<Response, WebError> {
         let permit = |fetch| self.gate.permit(Timestamp::from_millis(0), fetch);
         let first = permit(Fetch::parse(method, url).unwrap()).unwrap();
-        self.fetches.open(first, request, permit).await
+        self.fetches.open(first, request, |fetch| ready(permit(fetch))).await
     }
 
     async fn text(&self, method: &str, url: &str, request: Request) -> String {
@@ -220,7 +220,7 @@ async fn loopback_is_reached_where_the_operator_says_so() {
         let fetches = Web::new(config(allow)).unwrap().of_a_job();
         let permit = |fetch| house.gate.permit(Timestamp::from_millis(0), fetch);
         let first = permit(Fetch::parse("GET", &format!("http://{host}:{port}/")).unwrap()).unwrap();
-        match fetches.open(first, Request::default(), permit).await {
+        match fetches.open(first, Request::default(), |fetch| ready(permit(fetch))).await {
             Ok(response) => assert!(expected && response.status == 200, "{allow} {host}"),
             Err(WebError::Address { host: named }) => assert!(!expected && named == host, "{allow} {host}"),
             Err(error) => panic!("{allow} {host}: {error}"),
@@ -581,7 +581,7 @@ async fn a_job_that_holds_its_places_waits_for_itself_and_for_nobody_else() {
     let open = |fetches: Fetches| {
         let first = permit(Fetch::parse("GET", "http://a.test/").unwrap()).unwrap();
         let request = Request { timeout: Some(Duration::from_millis(500)), ..Request::default() };
-        async move { fetches.open(first, request, permit).await }
+        async move { fetches.open(first, request, |fetch| ready(permit(fetch))).await }
     };
     let held = (open(house.fetches.clone()).await.unwrap(), open(house.fetches.clone()).await.unwrap());
     // Its deadline comes while it waits; the two give their places back at theirs, though nobody reads or drops them.
