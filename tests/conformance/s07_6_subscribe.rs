@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use leasehold::config::Config;
 use leasehold_tests::{
     ErrorCode::{InvalidRequest, JobNotFound, PermissionDenied},
     RawClient, Reply, TestHost,
@@ -273,6 +274,38 @@ async fn a_subscriber_learns_what_is_left_of_a_budget() {
     let subscribed = subscribe(&mut watcher, json!({ "job_id": run.job_id() })).await;
     assert_eq!(subscribed.payload()["budget"], json!({ "USD": 0.16 }));
     assert_eq!(subscribed.payload()["lease"], json!({ "cost.budget": ["USD:1.00"] }));
+}
+
+/// ARCP §9.6: a watcher is told what the job itself would be, while it runs and after it.
+#[tokio::test]
+async fn what_a_subscriber_learns_of_a_budget_is_what_the_job_itself_counts() {
+    let ceiling = json!({ "tool.call": ["*"], "agent.delegate": ["*"], "cost.budget": ["USD:5.00"] });
+    let tools = "[tools.paid]\nrun = [\"cat\"]\nprice = { per_call = \"USD:0.10\" }";
+    let tools = Config::parse(tools).expect("the settings are understood").tools;
+    let host = TestHost::builder().policy(ALICE, ceiling).config(|config| config.tools = tools).start().await;
+    let mut owner = session(&host).await;
+    let report = |call: &str| json!({ "do": "metric", "name": "cost.mine", "value": "0.10", "unit": "USD", "dimensions": { "call_id": call } });
+    let spend = json!({ "do": "metric", "name": "cost.model", "value": "0.42", "unit": "USD" });
+    let child = json!({ "call": "delegate", "agent": "hostile", "input": spend, "lease": {} });
+    let steps = json!([
+        { "do": "calls", "start": [{ "call": "tool", "name": "paid", "arguments": {} }] },
+        report("call_000001"),
+        { "do": "calls", "start": [child] },
+        { "do": "events_flood", "count": 1 },
+        { "do": "wait_cancel" },
+    ]);
+    let lease = json!({ "tool.call": ["paid"], "agent.delegate": ["*"], "cost.budget": ["USD:1.00"] });
+    let submission = owner.submit("hostile").input(json!({ "do": "steps", "steps": steps })).lease(lease);
+    let job_id = submission.job_id().await;
+    owner.find(|frame| frame["payload"]["kind"] == "log" && frame["job_id"] == job_id).await;
+    let mut watcher = session(&host).await;
+    let running = subscribe(&mut watcher, json!({ "job_id": job_id })).await;
+    assert_eq!(running.payload()["budget"], json!({ "USD": 0.48 }), "{running:?}");
+    owner.request("job.cancel", json!({ "job_id": job_id })).await.outcome().unwrap();
+    assert_eq!(owner.follow(&job_id).await.final_status(), "cancelled");
+    let mut watcher = session(&host).await;
+    let over = subscribe(&mut watcher, json!({ "job_id": job_id })).await;
+    assert_eq!(over.payload()["budget"], json!({ "USD": 0.48 }), "{over:?}");
 }
 
 /// ARCP §6.3: a subscription is the session's, whatever its connection or its host does.

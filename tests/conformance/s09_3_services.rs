@@ -296,6 +296,36 @@ async fn a_cost_that_the_host_has_charged_is_not_counted_twice() {
     assert_eq!((budget(2), budget(4)), (Some("0.9".into()), Some("0.8".into())), "{told}");
 }
 
+/// ARCP §9.6: naming a call that the host has charged hides no cost, and what was charged for it covers a report once.
+#[tokio::test]
+async fn what_is_reported_of_a_call_beyond_what_was_charged_is_counted() {
+    let (web, models) = (web().await, Upstream::openai().await);
+    let host = with_services(&web, &models).start().await;
+    let mut client = host.session().await;
+    let report = |value: &str, unit: &str| json!({ "do": "metric", "name": "cost.search", "value": value, "unit": unit, "dimensions": { "call_id": "call_000001" } });
+    let mut steps = vec![json!({ "do": "calls", "start": [tool("slow", json!({}))] })];
+    let table = [
+        ("0.04", "USD", ("0.9", "1")),
+        ("0.06", "USD", ("0.9", "1")),
+        ("0.10", "USD", ("0.8", "1")),        // all that was charged had been reported
+        ("0.25", "credits", ("0.8", "0.75")), // a currency of which nothing was charged
+        ("50", "USD", ("-49.2", "0.75")),
+    ];
+    for (value, unit, _) in &table {
+        steps.extend([report(value, unit), json!({ "do": "job" })]);
+    }
+    steps.push(json!({ "do": "calls", "start": [tool("slow", json!({}))] }));
+    let lease = json!({ "tool.call": ["slow"], "cost.budget": ["USD:1.00", "credits:1"] });
+    let run = client.submit("hostile").lease(lease).input(json!({ "do": "steps", "steps": steps })).run().await;
+    let told = run.result().expect("a result");
+    for (n, (value, unit, left)) in table.iter().enumerate() {
+        let budget = &told[2 * n + 2]["ok"]["budget"];
+        let is = ["USD", "credits"].map(|unit| budget[unit].as_str().unwrap_or_default().parse::<f64>().ok());
+        assert_eq!(is, [left.0, left.1].map(|left| left.parse().ok()), "after {value} {unit}: {told}");
+    }
+    assert_eq!(told[11]["ok"][0]["err"]["code"], "budget-exhausted", "{told}");
+}
+
 /// A hundred calls of one agent take about as long as one of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_calls_are_under_way_at_once() {

@@ -12,10 +12,13 @@ use std::{
 
 use leasehold_core::{
     id::JobId,
-    job::record::{Begun, Called, Concluded, Outcome, Record, Redirected, Spent},
+    job::{
+        charges::{Charges, Reported, Untold},
+        record::{Begun, Called, Concluded, Outcome, Record, Redirected, Spent},
+    },
     lease::{
         Lease, Namespace,
-        amount::{Budget, Currency, Decimal, is_cost},
+        amount::{Budget, Currency, Decimal},
         pattern::Pattern,
         target::{AgentName, FetchUrl, FilePath, ModelName, ToolName},
     },
@@ -193,15 +196,7 @@ impl Run<'_> {
                 }
             }
             Record::Concluded(concluded) => self.concluded(concluded),
-            Record::Event { event: Event::Metric { name, value, unit, dimensions }, .. } if is_cost(&name) => {
-                let call = dimensions.get("call_id").and_then(|id| id.strip_prefix("call_")?.parse::<u64>().ok());
-                let currency = unit.and_then(|unit| Currency::parse(&unit).ok());
-                match call.filter(|call| self.money.charged.contains(call)) {
-                    // The agent has taken the end of the call, and what was held for it is free again.
-                    Some(call) => self.money.release(call),
-                    None => currency.into_iter().for_each(|currency| self.money.debit(currency, value)),
-                }
-            }
+            Record::Event { event, .. } => self.money.told(&event),
             Record::Ended { spent: Some(Spent(spent)), .. } => self.money.spent_in_all(&spent),
             _ => {}
         }
@@ -251,7 +246,7 @@ impl Run<'_> {
             }
         }
         self.went(&begun, &args, &urls);
-        self.money.cost(call, &cost, begun.operation == "agent.delegate");
+        self.money.cost(&begun, &cost);
     }
 
     /// Grants what a call that had begun acted on, where it was led, and what it handed on.
@@ -441,8 +436,10 @@ struct Money {
     spent: Budget,
     held: BTreeMap<u64, Budget>,
     costs: BTreeMap<u64, Budget>,
-    /// The calls that the host has charged for; what else is said of their costs counts nothing.
-    charged: BTreeSet<u64>,
+    /// What calls came to whose end the agent has not taken.
+    untold: Untold,
+    /// What was charged for the others, which counts once however often it is told.
+    charges: Charges,
     /// What was spent and held at most: so much is needed.
     most: Budget,
     /// What was spent and held when a call was let through: more than that is needed.
@@ -473,14 +470,31 @@ impl Money {
     }
 
     /// What a call came to.
-    fn cost(&mut self, call: u64, cost: &Budget, is_delegation: bool) {
-        let costs = cost.values().any(|cost| *cost > Decimal::ZERO);
-        self.costs.insert(call, cost.clone());
-        if costs {
-            self.charged.insert(call);
+    fn cost(&mut self, begun: &Begun, cost: &Budget) {
+        self.costs.insert(begun.call, cost.clone());
+        if begun.is_delegation() {
+            cost.iter().for_each(|(currency, cost)| self.charges.add(begun.call, currency, *cost));
+        } else {
+            self.untold.add(begun, cost);
         }
-        if !costs || is_delegation {
-            self.release(call);
+        if begun.is_delegation() || cost.values().all(|cost| *cost <= Decimal::ZERO) {
+            self.release(begun.call);
+        }
+    }
+
+    /// What the host or the agent said of a cost.
+    fn told(&mut self, event: &Event) {
+        let Some(cost) = Reported::of(event) else { return };
+        match self.untold.told_by(event) {
+            // The agent has taken the end of the call, and what was held for it is free again.
+            Some(call) => {
+                self.charges.add(call, &cost.currency, cost.value);
+                self.release(call);
+            }
+            None => {
+                let beyond = self.charges.beyond(&cost);
+                self.debit(cost.currency, beyond);
+            }
         }
     }
 
@@ -599,10 +613,10 @@ mod tests {
         Record::Concluded(Concluded { at: AT, call, outcome, cost: budget(cost) })
     }
 
-    /// What the host or an agent says that something cost.
+    /// What the host says that the call of a tool cost, or an agent that anything did.
     fn cost(value: &str, call: Option<u64>) -> Record {
         let dimensions = call.map(|call| ("call_id".to_owned(), leasehold_core::job::record::call_id(call)));
-        let (name, unit) = ("cost.x".to_owned(), Some("USD".to_owned()));
+        let (name, unit) = ("cost.tool.call".to_owned(), Some("USD".to_owned()));
         let value = value.parse().unwrap();
         Record::Event {
             at: AT,
@@ -718,7 +732,7 @@ mod tests {
         };
         let read = |n| called(n, "fs.read", json!({ "path": "/a" }), done(json!({})));
         let start = |n, most: &str| begun(n, "tool.call", json!({ "tool": "t" }), &[most]);
-        let table: [(&str, Vec<Record>, &str); 9] = [
+        let table: [(&str, Vec<Record>, &str); 11] = [
             ("nothing spent, and yet bounded", vec![], "USD:0.01"),
             ("spent at last", vec![cost("5", None)], "USD:5"),
             ("a call after it was spent", vec![cost("5", None), read(1)], "USD:5.01"),
@@ -727,6 +741,12 @@ mod tests {
             ("one after the other", [call(1, "USD:3", "USD:1"), call(2, "USD:3", "USD:1")].concat(), "USD:4"),
             ("side by side", vec![start(1, "USD:3"), start(2, "USD:3")], "USD:6"),
             ("reported once more", [&call(1, "USD:1", "USD:1")[..], &[cost("1", Some(1))]].concat(), "USD:1"),
+            (
+                "and again",
+                [&call(1, "USD:1", "USD:1")[..], &[cost("1", Some(1)), cost("1", Some(1))]].concat(),
+                "USD:2",
+            ),
+            ("reported as more", [&call(1, "USD:1", "USD:1")[..], &[cost("1.5", Some(1))]].concat(), "USD:1.5"),
             (
                 "freed when nothing was spent",
                 vec![start(1, "USD:3"), concluded(1, done(json!({})), &[]), start(2, "USD:3")],

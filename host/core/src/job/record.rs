@@ -13,7 +13,7 @@ use crate::{
     error::Refusal,
     id::{CredentialId, JobId, Principal, ResultId, SessionId},
     lease::{
-        Authority,
+        Authority, Namespace,
         amount::{Budget, Currency, texts},
     },
     protocol::{
@@ -303,6 +303,14 @@ pub struct Begun {
     pub reserved: Budget,
 }
 
+impl Begun {
+    /// Whether another job does it (§10), under a lease of its own.
+    #[must_use]
+    pub fn is_delegation(&self) -> bool {
+        self.operation == Namespace::AgentDelegate.as_str()
+    }
+}
+
 /// Another place that a call under way goes to.
 ///
 /// Its agent is not told of it by this, so a replay passes it over.
@@ -366,6 +374,12 @@ pub enum Outcome {
 #[must_use]
 pub fn call_id(call: u64) -> String {
     format!("call_{call:06}")
+}
+
+/// The call that has this name, if any call may have it.
+#[must_use]
+pub fn call_number(call_id: &str) -> Option<u64> {
+    call_id.strip_prefix("call_")?.parse().ok()
 }
 
 /// The answer an agent was given.

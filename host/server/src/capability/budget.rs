@@ -4,7 +4,10 @@
 //! reports a cost. So a replay finds at each of its steps the balance that was there before, whenever the calls ended.
 
 use leasehold_core::{
-    job::record::{Concluded, Spent, call_id},
+    job::{
+        charges::metric_of,
+        record::{Concluded, Spent, call_id},
+    },
     lease::{
         amount::{Currency, Decimal},
         ledger::CarveOut,
@@ -32,17 +35,11 @@ impl JobCtx {
         Spent(spent)
     }
 
-    /// Whether the host has charged for a call, so that its cost is not counted a second time.
-    pub(super) fn has_charged(&self, id: &str) -> bool {
-        let number = id.strip_prefix("call_").and_then(|number| number.parse().ok());
-        number.is_some_and(|number| self.charged.contains(&number))
-    }
-
     /// Counts what a call cost instead of what was held for it, and says so.
     pub(super) async fn settle(&mut self, operation: &str, held: CarveOut, end: &Concluded) -> Result<(), Error> {
         self.gate().ledger_mut().charge(held, &end.cost);
         for (currency, cost) in end.cost.iter().filter(|(_, cost)| **cost > Decimal::ZERO) {
-            self.charged.insert(end.call);
+            self.charges.add(end.call, currency, *cost);
             // A child has shown its costs where it made them.
             if operation != delegate::OPERATION {
                 self.charge(operation, end.call, currency, *cost).await?;
@@ -58,7 +55,7 @@ impl JobCtx {
     /// Shows what the host has charged for a call.
     async fn charge(&mut self, operation: &str, call: u64, currency: &Currency, cost: Decimal) -> Result<(), Error> {
         self.emit(Event::Metric {
-            name: format!("cost.{operation}"),
+            name: metric_of(operation),
             value: cost,
             unit: Some(currency.to_string()),
             dimensions: [("call_id".to_owned(), call_id(call))].into(),

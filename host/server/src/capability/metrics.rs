@@ -1,7 +1,8 @@
 //! The interface `metrics`: figures, money among them (ARCP §8.2, §9.6).
 
 use leasehold_core::{
-    lease::amount::{Currency, is_budget_report, is_cost, parse_decimal},
+    job::charges::Reported,
+    lease::amount::{Decimal, is_budget_report, is_cost, parse_decimal},
     protocol::event::Event,
 };
 
@@ -43,26 +44,25 @@ impl metrics::Host for JobCtx {
             return Err(invalid("the host itself reports what is left of a budget"));
         }
         let number = parse_decimal(&value).map_err(|error| invalid(format!("the value of `{name}`: {error}")))?;
-        let is_cost = is_cost(&name);
-        if is_cost && number.is_sign_negative() && !number.is_zero() {
+        if is_cost(&name) && number.is_sign_negative() && !number.is_zero() {
             return Err(invalid(format!("`{name}` is a cost and {value} is negative; nothing was counted")));
         }
-        let currency = unit.as_deref().filter(|_| is_cost).and_then(|unit| Currency::parse(unit).ok());
+        let event = Event::Metric { name, value: number, unit, dimensions: dimensions.into_iter().collect() };
+        let cost = Reported::of(&event).map(|cost| (self.charges.beyond(&cost), cost));
+        // What the host has charged is a figure like any other, and only what is beyond it is counted.
+        let cost = cost.filter(|(beyond, cost)| *beyond > Decimal::ZERO || cost.value.is_zero());
         // Money first: a cost that was seen must have been counted.
-        let paid = dimensions.iter().any(|(key, value)| key == "call_id" && self.has_charged(value));
-        let left = match &currency {
-            Some(currency) if !paid => {
-                self.gate().debit(currency, number).map_err(|error| invalid(error.to_string()))?
+        let left = match &cost {
+            Some((beyond, cost)) => {
+                self.gate().debit(&cost.currency, *beyond).map_err(|error| invalid(error.to_string()))?
             }
-            _ => None,
+            None => None,
         };
-        let dimensions = dimensions.into_iter().collect();
-        JobCtx::emit(self, Event::Metric { name, value: number, unit, dimensions }).await?;
-        match (currency, left) {
-            (Some(currency), Some(left)) => self.report_budget(&currency, left).await,
-            (Some(currency), None) if !paid => self.warn_of_unbounded(currency).await,
-            // No cost, or one that the host has charged: a figure like any other.
-            _ => Ok(()),
+        JobCtx::emit(self, event).await?;
+        match (cost, left) {
+            (Some((_, cost)), Some(left)) => self.report_budget(&cost.currency, left).await,
+            (Some((_, cost)), None) => self.warn_of_unbounded(cost.currency).await,
+            (None, _) => Ok(()),
         }
     }
 }

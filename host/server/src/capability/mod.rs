@@ -38,6 +38,7 @@ use leasehold_core::{
     error::ErrorCode,
     id::{JobId, ResultId, Ulid},
     job::{
+        charges::Charges,
         chunks::{self, Chunks},
         record::{Accepted, Answer, Called, Intent, Outcome, Record},
     },
@@ -208,8 +209,8 @@ pub struct JobCtx {
     calls: ResourceTable,
     /// One permit a call of a model that is made.
     model_turns: Arc<Semaphore>,
-    /// The calls that the host has charged for, which an agent may report once more without paying twice.
-    charged: BTreeSet<u64>,
+    /// What the host has charged for calls, which an agent may report once more without paying twice.
+    charges: Charges,
     chunks: Chunks,
     /// The counters as last reported by `cost.budget.remaining`.
     reported: BTreeMap<Currency, Decimal>,
@@ -415,7 +416,7 @@ impl JobCtx {
             fetches: world.services.web.of_a_job(),
             calls: calls::table(&limits),
             model_turns: Arc::new(Semaphore::new(limits.model_calls_max.clamp(1, Semaphore::MAX_PERMITS))),
-            charged: BTreeSet::new(),
+            charges: Charges::default(),
             chunks: Chunks::new(result_id(&accepted), chunks),
             unbounded: BTreeSet::new(),
             under_way: None,

@@ -3,12 +3,9 @@
 use leasehold_core::{
     error::{ErrorCode, Refusal},
     id::{JobId, Principal, SessionId},
-    job::record::Record,
-    lease::{
-        amount::{Budget, Currency, is_cost},
-        ledger::Ledger,
-    },
-    protocol::{client::unknown_job, event::Event, server::JobSummary, status::Status},
+    job::{balance::Balance, record::Record},
+    lease::amount::Budget,
+    protocol::{client::unknown_job, server::JobSummary, status::Status},
 };
 
 use super::{Jobs, broken, summary};
@@ -69,30 +66,21 @@ impl Jobs {
         journal::last(&*self.world.store, &journal::stream(job_id)).await.map_err(|error| broken(&error))
     }
 
-    /// What is left of a budget after all costs that stand in a job's journal (ARCP §9.6).
+    /// What is left of a job's budget, as its journal says (ARCP §9.6).
     ///
     /// # Errors
     ///
     /// If the store fails.
     pub async fn left_of(&self, job_id: JobId, budget: &Budget) -> Result<Budget, Refusal> {
-        let mut ledger = Ledger::new(budget);
+        let mut balance = Balance::new(budget);
         let mut after = Position::ZERO;
         // Without a budget there is nothing to be counted.
         while !budget.is_empty() {
             let page = journal::page(&*self.world.store, job_id, after).await.map_err(|error| broken(&error))?;
             let Some((last, _)) = page.last() else { break };
             after = Position::new(*last);
-            for (_, record) in page {
-                if let Record::Event { event, .. } | Record::Aside { event, .. } = record
-                    && let Event::Metric { name, value, unit: Some(unit), .. } = event
-                    && is_cost(&name)
-                    && let Ok(currency) = Currency::parse(&unit)
-                {
-                    // A negative one was never written.
-                    let _ = ledger.debit(&currency, value);
-                }
-            }
+            page.into_iter().for_each(|(_, record)| balance.take(record));
         }
-        Ok(ledger.remaining())
+        Ok(balance.left())
     }
 }
