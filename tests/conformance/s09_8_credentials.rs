@@ -162,6 +162,55 @@ async fn a_key_is_worth_what_its_job_is_and_nothing_afterwards() {
     assert!(spent.starts_with("0.01"), "what the key has spent, and not its whole part: {spent}");
 }
 
+/// ARCP §9.8, §14: what a key was refused and what it was let do stand in its job's journal, free or paid for.
+#[tokio::test]
+async fn every_call_of_a_key_stands_in_the_journal_of_its_job() {
+    let upstream = Upstream::openai().await;
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let host = with_keys(&upstream, OWN).store(Arc::clone(&store)).start().await;
+    let address = host.serve().await;
+    let mut client = host.session().await;
+    let accepted = begin(&mut client, lease("USD:0.03")).await;
+    let (key, job_id) = (key_of(&accepted), accepted["job_id"].as_str().unwrap().to_owned());
+    assert_eq!(chat(address, &key, "tier-fast/small").await.0, 200);
+    for _ in 0..20 {
+        assert_eq!(chat(address, &key, "tier-slow/large").await, (403, json!("permission_denied")));
+    }
+    upstream.answer(Reply::json(400, &json!({ "error": { "message": "no" } })));
+    assert_eq!(chat(address, &key, "tier-fast/small").await.0, 400);
+    upstream.answer(Reply::text(200, "{").ending(End::Broken));
+    assert_eq!(chat(address, &key, "tier-fast/small").await.0, 502);
+    assert_eq!(chat(address, &key, "tier-fast/small").await.0, 402);
+    cancel(&mut client, &job_id).await;
+    assert_eq!(chat(address, &key, "tier-fast/small").await.0, 401);
+
+    let records = journal::page(&*store, job_id.parse().unwrap(), Position::ZERO).await.unwrap();
+    let mut counts = BTreeMap::new();
+    let mut told = 0;
+    for (_, record) in &records {
+        let text = String::from_utf8(record.encode()).unwrap();
+        assert!(!text.contains(&key), "{text}");
+        let Record::Aside { event, .. } = record else { continue };
+        let event = serde_json::to_value(event).unwrap()["body"].clone();
+        if event["name"] == "model.use" {
+            let said =
+                ["model", "decision", "outcome"].map(|key| event["dimensions"][key].as_str().unwrap().to_owned());
+            assert_eq!(event["dimensions"]["credential_id"], accepted["credentials"][0]["id"]);
+            *counts.entry(said.join(" ")).or_insert(0) += event["value"].as_u64().unwrap();
+            told += 1;
+        }
+    }
+    let expected = [
+        ("tier-fast/small allowed INTERNAL_ERROR", 1),
+        ("tier-fast/small allowed INVALID_REQUEST", 1),
+        ("tier-fast/small allowed done", 1),
+        ("tier-fast/small denied BUDGET_EXHAUSTED", 1),
+        ("tier-slow/large denied PERMISSION_DENIED", 20),
+    ];
+    assert_eq!(counts, expected.map(|(kind, count)| (kind.to_owned(), count)).into());
+    assert!(told < 20, "those of a second stand together: {told}");
+}
+
 /// ARCP §9.8.2: "regardless of how termination occurred".
 #[tokio::test]
 async fn a_key_is_revoked_however_its_job_ends() {

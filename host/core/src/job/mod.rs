@@ -3,5 +3,6 @@
 pub mod balance;
 pub mod charges;
 pub mod chunks;
+pub mod key_calls;
 pub mod record;
 pub mod seen;

@@ -664,6 +664,8 @@ impl Keeper {
     /// Tries nothing again any more: the host is about to stop.
     pub fn stop(&self) {
         self.stopping.cancel();
+        let live = self.live();
+        live.values().flatten().filter_map(|live| live.meter.as_ref()).for_each(|meter| meter.flush());
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<JobId, Vec<Live>>> {

@@ -18,7 +18,10 @@ use bytes::Bytes;
 use leasehold_core::{
     error::{ErrorCode, Refusal},
     id::{CredentialId, JobId},
-    job::record::{Accepted, Granted, Record, Spent},
+    job::{
+        key_calls::Kind,
+        record::{Accepted, Granted, Record, Spent},
+    },
     lease::{
         Authority, Lease, Namespace,
         amount::{Budget, Decimal, texts},
@@ -36,11 +39,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     capability::models::Context,
     clock::{self, Clock},
-    gateway::{Meter, Outcome},
+    gateway::{Meter, Outcome, Problem},
     journal::Journal,
     store::{Position, Stored},
-    writer::Writer,
+    writer::{Mark, Writer},
 };
+
+use super::tally::Tally;
 
 /// A record of a credential's stream.
 #[derive(Debug, Serialize, Deserialize)]
@@ -112,6 +117,8 @@ pub(super) struct JobMeter {
     writer: Arc<Writer>,
     /// Where the job's watchers learn what the key has spent.
     journal: Arc<Journal>,
+    /// What came of its calls, whatever they cost.
+    tally: Arc<Tally>,
     state: Mutex<State>,
     closed: CancellationToken,
 }
@@ -144,7 +151,8 @@ impl JobMeter {
         state.recall(past);
         let closed = CancellationToken::new();
         let (id, trace_id) = (granted.id, accepted.trace_id);
-        Self { id, trace_id, clock, writer, journal, state: Mutex::new(state), closed }
+        let tally = Tally::new(id, clock.clone(), Arc::clone(&journal));
+        Self { id, trace_id, clock, writer, journal, tally, state: Mutex::new(state), closed }
     }
 
     /// Ends all calls, lets none begin, and says what was not spent of the key's part of the budget.
@@ -152,9 +160,37 @@ impl JobMeter {
         let mut state = self.state();
         state.gate.cancel();
         self.closed.cancel();
+        // Before the job's end, after which its journal takes no more.
+        self.tally.flush();
         // What is held for calls under way is as good as spent.
         let left = state.gate.ledger().remaining();
         left.into_iter().filter(|(_, left)| *left > Decimal::ZERO).collect()
+    }
+
+    /// Writes down what is known of its calls: the host is about to stop.
+    pub fn flush(&self) {
+        self.tally.flush();
+    }
+
+    /// Holds back the most that a call may cost, which is durable at the mark.
+    fn hold(&self, model: &ModelName, price: &Budget) -> Result<(u64, Mark), Refusal> {
+        let mut state = self.state();
+        // The job may have ended since the permit.
+        state.gate.open(self.clock.now())?;
+        let held = state.gate.ledger_mut().carve_out(price)?;
+        let call = state.calls + 1;
+        let entry = Entry::Reserved { at: self.clock.now(), call, model: model.clone(), price: price.clone() };
+        match self.writer.append([entry.encode()]) {
+            Ok(mark) => {
+                state.calls = call;
+                state.under_way.insert(call, (model.clone(), held));
+                Ok((call, mark))
+            }
+            Err(error) => {
+                state.gate.ledger_mut().charge(held, &Budget::new());
+                Err(unstored(&error))
+            }
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -231,7 +267,9 @@ impl State {
 #[async_trait]
 impl Meter for JobMeter {
     fn permit(&self, op: UseModel) -> Result<Permit<UseModel>, Denied> {
-        self.state().gate.permit(self.clock.now(), op)
+        let model = op.model().clone();
+        let permit = self.state().gate.permit(self.clock.now(), op);
+        permit.inspect_err(|denied| self.tally.count(Kind::denied(&model, ErrorCode::from(denied))))
     }
 
     fn covers(&self, model: &ModelName) -> bool {
@@ -239,25 +277,8 @@ impl Meter for JobMeter {
     }
 
     async fn reserve(&self, model: &ModelName, price: &Budget) -> Result<u64, Refusal> {
-        let (call, mark) = {
-            let mut state = self.state();
-            // The job may have ended since the permit.
-            state.gate.open(self.clock.now())?;
-            let held = state.gate.ledger_mut().carve_out(price)?;
-            let call = state.calls + 1;
-            let entry = Entry::Reserved { at: self.clock.now(), call, model: model.clone(), price: price.clone() };
-            match self.writer.append([entry.encode()]) {
-                Ok(mark) => {
-                    state.calls = call;
-                    state.under_way.insert(call, (model.clone(), held));
-                    (call, mark)
-                }
-                Err(error) => {
-                    state.gate.ledger_mut().charge(held, &Budget::new());
-                    return Err(unstored(&error));
-                }
-            }
-        };
+        let held = self.hold(model, price);
+        let (call, mark) = held.inspect_err(|refusal| self.tally.count(Kind::denied(model, refusal.code)))?;
         // Whoever drops this meanwhile has reserved nothing.
         let undone = Undone { meter: self, call: Some(call) };
         self.writer.durable(mark).await.map_err(|error| unstored(&error))?;
@@ -278,6 +299,7 @@ impl Meter for JobMeter {
         let problem = outcome.problem.as_ref().map(tracing::field::display);
         tracing::info!(credential = %self.id, call, %model, usage = ?outcome.usage, problem, "a key was used");
         self.tell(&model, &outcome.cost, &moved);
+        self.tally.count(Kind::allowed(&model, outcome.problem.as_ref().map(code_of)));
     }
 
     fn context(&self) -> Context {
@@ -322,7 +344,7 @@ impl Undone<'_> {
 impl Drop for Undone<'_> {
     fn drop(&mut self) {
         if let Some(call) = self.call {
-            self.meter.settle(call, Outcome { cost: Budget::new(), usage: None, problem: None });
+            self.meter.settle(call, Outcome { cost: Budget::new(), usage: None, problem: Some(Problem::Abandoned) });
         }
     }
 }
@@ -333,6 +355,14 @@ fn authority(accepted: &Accepted, granted: &Granted) -> Authority {
     let models = [(Namespace::ModelUse.to_string(), models)].into();
     let lease = Lease::parse(&models).expect("they are of a lease that was granted");
     Authority { lease: lease.with_budget(granted.budget.clone()), expires_at: accepted.authority.expires_at }
+}
+
+fn code_of(problem: &Problem) -> ErrorCode {
+    match problem {
+        Problem::Model(error) => ErrorCode::from(error),
+        Problem::Closed(denied) => ErrorCode::from(denied),
+        Problem::Abandoned => ErrorCode::Cancelled,
+    }
 }
 
 fn unstored(error: &dyn std::error::Error) -> Refusal {

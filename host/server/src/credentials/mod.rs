@@ -15,6 +15,7 @@ pub mod litellm;
 mod meter;
 mod rotation;
 pub mod settings;
+mod tally;
 mod turns;
 mod vault;
 
