@@ -8,14 +8,17 @@
 //! The check needs the file and the host's public key, and neither a host nor a store.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, BufRead, Read as _, Write},
 };
 
 use leasehold_core::{
     error::ErrorCode,
     id::JobId,
-    job::record::{Accepted, Called, Concluded, Outcome, Record},
+    job::{
+        key_calls::{self, Decision},
+        record::{Accepted, Called, Concluded, Outcome, Record},
+    },
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -148,7 +151,7 @@ pub struct Proof {
     pub sealed: u64,
     /// How many seals there are.
     pub seals: usize,
-    /// Calls that were let through, whatever came of them.
+    /// Calls that were let through, whatever came of them; those of the job's keys, too, as far as the host sees them.
     pub calls_allowed: u64,
     /// Calls that were refused: no grant, no time, no money.
     pub calls_denied: u64,
@@ -264,6 +267,8 @@ struct Reading<'a> {
     chain: Chain,
     seals: Vec<u64>,
     accepted: Option<Box<Accepted>>,
+    /// The calls under way that another job does, under a lease of its own.
+    delegated: BTreeSet<u64>,
     allowed: u64,
     denied: u64,
     to: Option<Timestamp>,
@@ -278,6 +283,7 @@ impl<'a> Reading<'a> {
             chain: Chain::new(job_id),
             seals: Vec::new(),
             accepted: None,
+            delegated: BTreeSet::new(),
             allowed: 0,
             denied: 0,
             to: None,
@@ -318,12 +324,20 @@ impl<'a> Reading<'a> {
                 return Err(format!("record {n} is of {}, and the file of {}", accepted.job_id, self.job_id));
             }
             Record::Accepted(accepted) => self.accepted = Some(accepted),
+            Record::Begun(begun) if begun.is_delegation() => drop(self.delegated.insert(begun.call)),
+            // What the other job was refused, this one's lease had let through.
+            Record::Concluded(Concluded { call, .. }) if self.delegated.remove(&call) => self.allowed += 1,
             Record::Called(Called { outcome, .. }) | Record::Concluded(Concluded { outcome, .. }) => {
                 match is_denial(&outcome) {
                     true => self.denied += 1,
                     false => self.allowed += 1,
                 }
             }
+            Record::Aside { event, .. } => match key_calls::told_by(&event) {
+                Some((Decision::Allowed, count)) => self.allowed = self.allowed.saturating_add(count),
+                Some((Decision::Denied, count)) => self.denied = self.denied.saturating_add(count),
+                None => {}
+            },
             Record::Ended { .. } if !is_sealed => return Err(format!("record {n}, the job's end, has no seal")),
             Record::Ended { end, .. } => self.status = Some(end.status().to_string()),
             _ => {}
@@ -372,6 +386,9 @@ fn unknown(key: &KeyId) -> String {
 }
 
 /// Whether a call was refused for want of authority, and not for what came of it.
+///
+/// A delegation that had begun was not, whatever its job was refused. What the host's address table or a mount refuses
+/// has the code of a denial, and nothing else in its record tells it from one.
 #[must_use]
 pub fn is_denial(outcome: &Outcome) -> bool {
     let refusals = [
@@ -389,8 +406,12 @@ mod tests {
 
     use leasehold_core::{
         error::Refusal,
-        id::Ulid,
-        job::record::End,
+        id::{CredentialId, Ulid},
+        job::{
+            key_calls::Kind,
+            record::{Begun, End},
+        },
+        lease::{amount::Budget, target::ModelName},
         protocol::{
             event::{Event, Level, ToolError},
             json::Json,
@@ -486,6 +507,37 @@ mod tests {
             status: Some("error".into()),
         };
         assert_eq!(proof, expected);
+    }
+
+    /// ARCP §10, §14: a delegation that began was allowed, whatever its job was refused, and calls of keys count as any.
+    #[tokio::test]
+    async fn calls_of_keys_and_delegations_are_counted_by_what_this_job_s_lease_said() {
+        let begun = |operation: &str| {
+            let (operation, reserved) = (operation.to_owned(), Budget::new());
+            Record::Begun(Begun { at: at(1), call: 1, operation, args: Json::default(), reserved })
+        };
+        let concluded = || {
+            let Record::Called(Called { outcome, .. }) = called(1, true) else { panic!("it is a call") };
+            Record::Concluded(Concluded { at: at(2), call: 1, outcome, cost: Budget::new() })
+        };
+        let (id, model) = (CredentialId::new(Ulid::from_parts(0, 7)), ModelName::parse("fast/small").unwrap());
+        let denied = Kind::denied(&model, ErrorCode::PermissionDenied).told(id, 999);
+        let allowed = Kind::allowed(&model, Some(ErrorCode::Timeout)).told(id, 2);
+        for (records, expected) in [
+            (vec![begun("agent.delegate"), concluded()], (1, 0)),
+            (vec![begun("net.fetch"), concluded()], (0, 1)), // a redirect
+            (vec![Record::Aside { at: at(1), event: denied.clone() }], (0, 999)),
+            (vec![Record::Aside { at: at(1), event: allowed }], (2, 0)),
+            (vec![Record::Event { at: at(1), event: denied }], (0, 0)), // only the agent says so
+        ] {
+            let records: Vec<String> = [vec![accepted(job(1))], records]
+                .concat()
+                .iter()
+                .map(|record| String::from_utf8(record.encode()).unwrap())
+                .collect();
+            let proof = check(&forge(job(1), &records, 1)).unwrap();
+            assert_eq!((proof.calls_allowed, proof.calls_denied), expected, "{records:?}");
+        }
     }
 
     #[tokio::test]

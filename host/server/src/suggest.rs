@@ -238,6 +238,8 @@ impl Run<'_> {
                 let redirects = summary["redirects"].as_array().into_iter().flatten();
                 urls.extend(redirects.filter_map(Value::as_str).map(str::to_owned));
             }
+            // What the job was refused that does it is in that job's journal.
+            Outcome::Failed { .. } if begun.is_delegation() => {}
             Outcome::Failed { error, .. } => {
                 if is_denial(&outcome) {
                     let (operation, target) = (begun.operation.clone(), shown(&begun.operation, &args));
@@ -831,6 +833,24 @@ mod tests {
         assert_eq!(told.remarks.len(), 3, "{:?}", told.remarks);
         let refused = Refused { call: 4, operation: "fs.read".into(), target: "/secret".into(), why: "why not".into() };
         assert_eq!(told.denied, [refused]);
+    }
+
+    /// ARCP §10: another job has a lease of its own, and this one's let it begin.
+    #[tokio::test]
+    async fn what_a_delegated_job_was_refused_its_parent_was_not() {
+        for code in [ErrorCode::PermissionDenied, ErrorCode::LeaseExpired, ErrorCode::BudgetExhausted] {
+            let args = json!({ "agent": "h@1", "lease": {} });
+            let records = vec![
+                accepted(job(1), json!({})),
+                begun(1, "agent.delegate", args.clone(), &[]),
+                concluded(1, failed(code), &[]),
+                called(2, "agent.delegate", args, failed(code)),
+            ];
+            let told = suggestion(vec![records], None).await.unwrap();
+            assert_eq!(json!(told.lease_request), json!({ "agent.delegate": ["h@1"] }));
+            let denied: Vec<u64> = told.denied.iter().map(|refused| refused.call).collect();
+            assert_eq!(denied, [2], "{code}: the one that did not begin");
+        }
     }
 
     #[tokio::test]
