@@ -13,6 +13,7 @@ mod components;
 mod exhaustion;
 mod forgery;
 mod memory;
+mod operator;
 mod paths;
 mod results;
 mod room;

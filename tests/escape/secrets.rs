@@ -248,7 +248,7 @@ async fn a_key_of_a_job_and_the_one_after_it_are_in_no_file_no_export_and_no_log
 }
 
 /// Fails if a file in a folder, or in one within it, holds `needle`. The script that makes it up may.
-fn files_without(folder: &Path, needle: &str) {
+pub fn files_without(folder: &Path, needle: &str) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
         match entry.path() {
             path if path.ends_with("maker") => {}

@@ -329,6 +329,16 @@ impl Serve {
         self
     }
 
+    /// Sets a variable of its environment, or takes it away.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.command.env(name, value),
+            None => self.command.env_remove(name),
+        };
+        self
+    }
+
     /// Registers the agents of another folder.
     #[must_use]
     pub fn agents(mut self, dir: &Path) -> Self {

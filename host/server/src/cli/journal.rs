@@ -184,7 +184,7 @@ fn said(record: &Record) -> String {
         Record::Begun(Begun { at, call, operation, args, .. }) => {
             format!("{at}  begun       call {call}: {operation} {}", cut(args.as_str()))
         }
-        Record::Redirected(Redirected { at, call, url }) => format!("{at}  redirected  call {call} to {}", cut(&url)),
+        Record::Redirected(Redirected { at, call, url }) => format!("{at}  redirected  call {call} to {}", cut(url)),
         Record::Part(Part { at, call, .. }) => format!("{at}  part        call {call}"),
         Record::Concluded(Concluded { at, call, outcome, cost }) => {
             let cost: Vec<String> = cost.iter().map(|(currency, value)| format!(" {currency}:{value}")).collect();

@@ -440,6 +440,8 @@ fn log(cli: &Cli) {
         eprintln!("warning: --log: {error}; using `{default}`");
         EnvFilter::new(default)
     });
+    // It logs the messages of servers of tools as they came, with the operator's secrets in them if they repeat one.
+    let filter = filter.add_directive("rmcp=off".parse().expect("it is a directive"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     match cli.log_format {
         LogFormat::Text => builder.with_ansi(console::colors_enabled_stderr()).init(),

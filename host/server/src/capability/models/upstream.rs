@@ -23,6 +23,7 @@ use super::{
     error::{ModelError, REASON_BYTES_MAX},
     settings::UpstreamEntry,
 };
+use crate::secrets::spellings;
 
 /// Makes the client that all upstreams share.
 ///
@@ -81,7 +82,7 @@ impl Upstream {
             secrets.push(value);
         }
         // What is as short as `1` stands in every answer and hides nothing.
-        secrets.retain(|secret| secret.expose().len() >= SECRET_BYTES_MIN);
+        let secrets = spellings(secrets.iter().map(Secret::expose), SECRET_BYTES_MIN);
         if let Some(field) = super::request::HOSTS_OWN.iter().find(|own| entry.passes.iter().any(|name| name == *own)) {
             return Err(problem("passes", &format!("`{field}` is written by the host")));
         }
@@ -94,7 +95,8 @@ impl Upstream {
             return Err(problem("concurrent_max", "it must be at least 1"));
         }
         let places = Arc::new(Semaphore::new(entry.concurrent_max as usize));
-        let (name, entry, secrets) = (name.to_owned(), entry.clone(), secrets.into());
+        let (name, entry) = (name.to_owned(), entry.clone());
+        let secrets = secrets.into_iter().map(Secret::new).collect();
         Ok(Self { name, endpoint, client, headers, secrets, places, entry })
     }
 

@@ -482,12 +482,12 @@ fn source(name: &str, settings: &Settings, clock: &Clock) -> Result<Source, Stri
             return Err("the name of a server is letters, digits, `-` and `_`".into());
         }
         (Some(words), None, None) => {
-            let secrets = Secrets::read("env", &settings.env)?;
+            let secrets = Secrets::read("env", &settings.env, &settings.shown_env)?;
             let way = Way::Child { words: said("command", words)?, env: secrets.clone(), dir: settings.dir.clone() };
             Kind::Server(Arc::new(server(name, settings, way, secrets, clock)?))
         }
         (None, Some(url), None) => {
-            let secrets = Secrets::read("headers", &settings.headers)?;
+            let secrets = Secrets::read("headers", &settings.headers, &[])?;
             let endpoint = Endpoint::new(url, &secrets, seconds(settings.connect_timeout_sec))?;
             Kind::Server(Arc::new(server(name, settings, Way::Http(endpoint), secrets, clock)?))
         }
@@ -495,7 +495,7 @@ fn source(name: &str, settings: &Settings, clock: &Clock) -> Result<Source, Stri
             return Err("the name of a tool is letters, digits, `-` and `_`, with points between".into());
         }
         (None, None, Some(words)) => {
-            let env = Secrets::read("env", &settings.env)?;
+            let env = Secrets::read("env", &settings.env, &settings.shown_env)?;
             let tool = ToolName::parse(name).map_err(|error| error.to_string())?;
             let input = Settings::schema("input_schema", settings.input_schema.as_ref())?;
             let input = input.unwrap_or_else(|| json!({ "type": "object" }));

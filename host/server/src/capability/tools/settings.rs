@@ -33,6 +33,8 @@ pub struct Settings {
     /// Of `command` and `run`: what is in its environment besides `PATH`, `HOME`, `LANG` and `TMPDIR`. In what a tool
     /// gives back, no agent sees a value of it that has 6 bytes or more.
     pub env: BTreeMap<String, SecretSource>,
+    /// Those of `env` whose values are no secrets and may stand in what a tool gives back, such as a time zone.
+    pub shown_env: Vec<String>,
     /// Of `command` and `run`: the folder it runs in; the host's own if it is not said.
     pub dir: Option<PathBuf>,
     /// Of `url`: headers of each request, which no agent sees either.
@@ -73,6 +75,7 @@ impl Default for Settings {
             url: None,
             run: None,
             env: BTreeMap::new(),
+            shown_env: Vec::new(),
             dir: None,
             headers: BTreeMap::new(),
             description: String::new(),
@@ -161,17 +164,21 @@ pub(super) struct Secrets {
 
 /// Each of these takes the secrets out of what came from somebody who knows them.
 impl Secrets {
-    /// Reads them from wherever they are.
-    pub(super) fn read(key: &str, sources: &BTreeMap<String, SecretSource>) -> Result<Self, String> {
+    /// Reads them from wherever they are; those that are `shown` are none.
+    pub(super) fn read(key: &str, sources: &BTreeMap<String, SecretSource>, shown: &[String]) -> Result<Self, String> {
+        if let Some(name) = shown.iter().find(|name| !sources.contains_key(*name)) {
+            return Err(format!("shown_{key}: there is no `{name}` in `{key}`"));
+        }
         let read = |(name, source): (&String, &SecretSource)| match source.read() {
             Ok(secret) => Ok((name.clone(), secret)),
             Err(error) => Err(format!("{key}.{name}: {error}")),
         };
-        sources.iter().map(read).collect::<Result<Vec<_>, _>>().map(Self::new)
+        Ok(Self::new(sources.iter().map(read).collect::<Result<Vec<_>, _>>()?, shown))
     }
 
-    fn new(named: Vec<(String, Secret)>) -> Self {
-        let spellings = spellings(named.iter().map(|(_, secret)| secret.expose()), SECRET_BYTES_MIN);
+    fn new(named: Vec<(String, Secret)>, shown: &[String]) -> Self {
+        let hidden = named.iter().filter(|(name, _)| !shown.contains(name));
+        let spellings = spellings(hidden.map(|(_, secret)| secret.expose()), SECRET_BYTES_MIN);
         Self { named, spellings: spellings.into_iter().map(Secret::new).collect() }
     }
 
@@ -220,7 +227,10 @@ mod tests {
     #[test]
     fn a_secret_is_found_however_it_is_repeated_and_nothing_of_it_stays() {
         let values = ["Bearer tk-0123", "tk-0123-long", "short", "a \"quoted\\\" word", "-----KEY\nAAAABBBB\nCCCC"];
-        let secrets = Secrets::new(values.map(|value| ("name".to_owned(), Secret::new(value))).into());
+        let named = |name: &str, value: &str| (name.to_owned(), Secret::new(value));
+        let mut all: Vec<_> = values.map(|value| named("KEY", value)).into();
+        all.push(named("TZ", "Europe/Berlin"));
+        let secrets = Secrets::new(all, &["TZ".to_owned()]);
         for (text, expected) in [
             ("Bearer tk-0123", "…"),
             ("invalid token tk-0123", "invalid token …"),
@@ -231,11 +241,12 @@ mod tests {
             ("it is AAAABBBB", "it is …"),
             ("-----KEY\nAAAABBBB\nCCCC", "…"),
             ("Bearer", "Bearer"),
+            ("noon in Europe/Berlin", "noon in Europe/Berlin"), // is no secret, says the operator
         ] {
             assert_eq!(secrets.hide_in(text), expected, "{text}");
         }
         for (line, expected) in
-            [("x Bearer tk-01", "x …"), ("x tk-0123-lo", "x …"), ("x tk-01", "x …"), ("x tk-0", "x tk-0")]
+            [("x Bearer tk-01", "x …"), ("x tk-0123-lo", "x …"), ("x tk-012", "x …"), ("x tk-01", "x tk-01")]
         {
             assert_eq!(secrets.hide_in_line(line), expected, "{line}");
         }
