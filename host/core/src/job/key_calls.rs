@@ -59,6 +59,12 @@ impl Kind {
         Self { model: model.clone(), decision: Decision::Allowed, problem: problem.map(ErrorCode::as_str) }
     }
 
+    /// The same of whatever models, where there are too many to tell them apart.
+    #[must_use]
+    pub fn of_any_model(self) -> Self {
+        Self { model: ModelName::parse("*").expect("a name of one character is one"), ..self }
+    }
+
     /// The event that tells of `count` such calls of a key.
     #[must_use]
     pub fn told(&self, credential: CredentialId, count: u64) -> Event {
