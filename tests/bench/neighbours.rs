@@ -9,6 +9,7 @@
 
 use std::{
     env,
+    sync::atomic::{AtomicBool, Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Row, Times,
     load::Bare,
+    pieces,
     program::{Program, TOKEN},
     shown,
 };
@@ -41,6 +43,9 @@ const IDLE_FOR: Duration = Duration::from_millis(200);
 
 /// Of what runs when nothing else does.
 const NICE_MAX: i32 = 19;
+
+/// Of agents that compute for long.
+const NICE_OF_AGENTS: i32 = 10;
 
 /// Echoes without and with something beside them.
 struct Beside {
@@ -92,6 +97,8 @@ pub async fn neighbours() -> Vec<Row> {
         shown(all[all.len() / 2])
     };
     let mut rows = vec![
+        pieces::disk("this disk: fdatasync of 4 KiB appended"),
+        busy(|| pieces::disk("the same with a thread on each processor that computes at nice 10, and no host")),
         Row::new("attempts beside which an echo's p99 worsens by less than 20 %", count(&measured), "all"),
         Row::new("the same of spells alone, each beside the one before it", count(&chance), ""),
         Row::new("echo alone: the median of its p99s", median(&|of| of.alone.quantile(0.99)), ""),
@@ -116,6 +123,24 @@ async fn echoes(bare: &mut Bare) -> Times {
         times.push(bare.echo().await);
     }
     Times::new(times)
+}
+
+/// Does something while each processor has a thread of low priority that computes: what becomes of it is the machine's own.
+fn busy<T>(measure: impl FnOnce() -> T) -> T {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) {
+            scope.spawn(|| {
+                setpriority_process(None, NICE_OF_AGENTS).expect("a thread may be nicer");
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let measured = measure();
+        stop.store(true, Ordering::Relaxed);
+        measured
+    })
 }
 
 /// Returns once the host has nothing to do any more.

@@ -29,7 +29,7 @@ const CREDIT_MAX: Duration = Duration::from_millis(10);
 const CREDIT_MIN: Duration = Duration::from_millis(1);
 
 /// An agent that waits gets back its credit, so many times slower than it uses it.
-const EARNING_TIMES: u32 = 16;
+const EARNING_TIMES: u32 = 4;
 
 /// The priority of the threads of the slow lane: behind all others of this host, ahead of what is to run when nothing
 /// else does.
@@ -291,11 +291,11 @@ mod tests {
         let ms = |ms: i64| ms * 1_000_000;
         credit.spend(Duration::from_millis(7));
         assert_eq!(credit.0, ms(3));
-        credit.earn(Duration::from_millis(32));
+        credit.earn(Duration::from_millis(8));
         assert_eq!(credit.0, ms(5));
         credit.spend(Duration::from_millis(9));
         assert_eq!(credit.0, ms(-4), "what was too much is paid for");
-        credit.earn(Duration::from_millis(79));
+        credit.earn(Duration::from_millis(19));
         assert!(!credit.is_enough());
         credit.earn(Duration::from_millis(2));
         assert!(credit.is_enough());

@@ -13,7 +13,6 @@
 //! each other may cost what can still be read. Damage that shows later fails what has to do with it and nothing else.
 
 mod file;
-mod log;
 mod queue;
 mod reading;
 mod recent;
@@ -37,7 +36,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     file::{Newest, check_for_reading, failure, hold, is_damage, open_for_writing, select_newest},
-    log::Log,
     queue::Queue,
     reading::{LAST_MAX, Readers, key, select_begun, select_head, select_records, select_size_bytes, select_streams},
     recent::{Recent, record_bytes_max},
@@ -134,12 +132,11 @@ impl Sqlite {
 
     fn assemble(file: &Path, options: SqliteOptions) -> Result<(Self, Writer), StoreError> {
         let lock = hold(file)?;
-        let opened = open_for_writing(file, &options).and_then(|mut connection| {
+        let opened = open_for_writing(file, &options).and_then(|connection| {
             let (newest, removed) = (select_newest(&connection)?, select_removed(&connection)?);
-            let log = Log::open(file, &mut connection)?;
-            Ok((connection, newest, removed, log))
+            Ok((connection, newest, removed))
         });
-        let (connection, newest, removed, log) = opened.map_err(|error| error.of(file))?;
+        let (connection, newest, removed) = opened.map_err(|error| error.of(file))?;
         let shared = Arc::new(Shared {
             recent: Mutex::new(Recent::with_capacity(options.cache_bytes)),
             waiters: Waiters::default(),
@@ -151,7 +148,6 @@ impl Sqlite {
             queue: Queue::new(messages),
             newest: Cell::new(newest),
             sweep: Sweep::of(removed),
-            log,
             shared: Arc::clone(&shared),
             file: file.to_owned(),
             options,
@@ -372,7 +368,6 @@ struct Writer {
     queue: Queue,
     newest: Cell<Newest>,
     sweep: Sweep,
-    log: Log,
     shared: Arc<Shared>,
     file: PathBuf,
     options: SqliteOptions,
@@ -381,10 +376,12 @@ struct Writer {
 impl Writer {
     fn spawn(self) -> Result<(), StoreError> {
         let file = self.file.clone();
-        let spawned = thread::Builder::new().name("leasehold-store".into()).spawn(move || self.run());
-        spawned
-            .map(drop)
-            .map_err(|error| StoreError::Io(format!("cannot start the thread that writes {}: {error}", file.display())))
+        match thread::Builder::new().name("leasehold-store".into()).spawn(move || self.run()) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(StoreError::Io(format!("cannot start the thread that writes {}: {error}", file.display())))
+            }
+        }
     }
 
     fn run(mut self) {
@@ -398,7 +395,6 @@ impl Writer {
                 continue;
             }
             self.see_through(group);
-            self.log.keep_short(&self.connection);
         }
     }
 
@@ -439,7 +435,6 @@ impl Writer {
             self.queue.receive();
             if !self.sweep.is_done() && self.sweep.is_due(self.queue.is_empty()) {
                 self.sweep.step(|places| transaction(&self.connection, || sweep(&self.connection, places)));
-                self.log.keep_short(&self.connection);
             } else {
                 return self.queue.wait();
             }
@@ -580,7 +575,6 @@ impl Drop for Writer {
     /// Also runs should the thread panic, so that nobody waits for a writer that is gone.
     fn drop(&mut self) {
         self.shared.waiters.close();
-        self.log.close();
         let checkpoint = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = checkpoint {
             // Nothing is lost: the log is read when the file is opened again.

@@ -111,8 +111,7 @@ pub(super) fn open_for_writing(file: &Path, options: &SqliteOptions) -> Result<C
             Synchronous::Normal => "NORMAL",
         },
     )?;
-    // See `log.rs`.
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     if version < FORMAT_VERSION {
@@ -223,14 +222,6 @@ pub(super) fn open_for_reading(file: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Opens a file that is written already, to take its log into it.
-pub(super) fn open_for_copying(file: &Path) -> rusqlite::Result<Connection> {
-    let connection =
-        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    Ok(connection)
-}
-
 /// Refuses a file that cannot be read as a store.
 pub(super) fn check_for_reading(file: &Path) -> Result<(), OpenError> {
     match check_format(&open_for_reading(file)?)? {
@@ -309,6 +300,9 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long to bear with a tool, such as a backup, that has locked the file.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the write-ahead log grows before it is taken into the file, in pages of 4 KiB.
+pub(super) const WAL_PAGES: u32 = 4000;
 
 /// A log that a large append has made longer is cut to this.
 pub(super) const WAL_BYTES_KEPT: u32 = 64 << 20;

@@ -33,13 +33,14 @@ impl Queue {
         }
     }
 
-    /// Waits until something has come.
+    /// Waits until something has come, and takes all of that.
     pub(super) fn wait(&mut self) {
         if self.waiting.is_empty() && !self.closing {
             match self.messages.blocking_recv() {
                 Some(message) => self.take(message),
                 None => self.closing = true,
             }
+            self.receive();
         }
     }
 
