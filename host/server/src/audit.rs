@@ -335,7 +335,7 @@ impl<'a> Reading<'a> {
             }
             Record::Aside { event, .. } => match key_calls::told_by(&event) {
                 Some((Decision::Allowed, count)) => self.allowed = self.allowed.saturating_add(count),
-                Some((Decision::Denied, count)) => self.denied = self.denied.saturating_add(count),
+                Some((Decision::Refused, count)) => self.denied = self.denied.saturating_add(count),
                 None => {}
             },
             Record::Ended { .. } if !is_sealed => return Err(format!("record {n}, the job's end, has no seal")),

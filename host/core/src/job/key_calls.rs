@@ -23,14 +23,14 @@ pub enum Decision {
     /// It did, whatever came of the call.
     Allowed,
     /// It did not.
-    Denied,
+    Refused,
 }
 
 impl Decision {
     fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
-            Self::Denied => "denied",
+            Self::Refused => "denied",
         }
     }
 }
@@ -50,7 +50,7 @@ impl Kind {
     /// A call that was refused.
     #[must_use]
     pub fn denied(model: &ModelName, code: ErrorCode) -> Self {
-        Self { model: model.clone(), decision: Decision::Denied, problem: Some(code.as_str()) }
+        Self { model: model.clone(), decision: Decision::Refused, problem: Some(code.as_str()) }
     }
 
     /// A call that was let through, and is over.
@@ -90,7 +90,7 @@ impl Kind {
 pub fn told_by(event: &Event) -> Option<(Decision, u64)> {
     let Event::Metric { name, value, dimensions, .. } = event else { return None };
     let said = dimensions.get(DECISION).filter(|_| name == Namespace::ModelUse.as_str())?;
-    let decision = [Decision::Allowed, Decision::Denied].into_iter().find(|decision| decision.as_str() == said)?;
+    let decision = [Decision::Allowed, Decision::Refused].into_iter().find(|decision| decision.as_str() == said)?;
     Some((decision, value.to_u64()?))
 }
 
@@ -103,7 +103,7 @@ mod tests {
     fn what_is_told_of_a_key_is_read_back() {
         let (id, model) = (CredentialId::new(Ulid::from_parts(0, 1)), ModelName::parse("fast/small").unwrap());
         for (kind, outcome, expected) in [
-            (Kind::denied(&model, ErrorCode::PermissionDenied), "PERMISSION_DENIED", Decision::Denied),
+            (Kind::denied(&model, ErrorCode::PermissionDenied), "PERMISSION_DENIED", Decision::Refused),
             (Kind::allowed(&model, Some(ErrorCode::Timeout)), "TIMEOUT", Decision::Allowed),
             (Kind::allowed(&model, None), "done", Decision::Allowed),
         ] {
